@@ -1,0 +1,1 @@
+"""``llava-face``: one file a command, assembled in main.py."""

@@ -1,0 +1,36 @@
+"""The ``llava-face`` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from ..errors import FaceError
+from . import doctor, overlay, prepare, switch, tiny_model
+
+
+class _App(typer.Typer):
+    """Shows the package's own errors as one message, without a traceback; exit code 1."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        try:
+            return super().__call__(*args, **kwargs)
+        except FaceError as error:
+            Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+            sys.exit(1)
+
+
+app = _App(
+    name="llava-face",
+    help="Face mode for LLaVA: switch it on, prepare data, check an installation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (switch, doctor, prepare, overlay, tiny_model):
+    command.register(app)
+
+
+if __name__ == "__main__":
+    app()

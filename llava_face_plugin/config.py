@@ -1,0 +1,232 @@
+"""``FaceConfig``: the ``face`` block of a model directory's ``config.json``, typed, validated and versioned.
+
+The block is complete: everything the branch is built from (vocabulary, prompt token ids, graph, rules) is
+written into it by ``llava-face enable``, so that a saved checkpoint needs no other file to rebuild itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import FaceConfigError
+from .labels import NUM_PARTS
+from .registry import unknown_name
+
+KEY = "face"
+VERSION = 1
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SegmentationConfig(_Block):
+    """How the label map becomes tokens. Defaults are ours; the paper's readable part gives none of them."""
+
+    encoder: str = "part-embedding"
+    width: int = Field(256, ge=1)
+    """part-embedding: channels of the mixer; vit-palette: hidden width of its MLP."""
+    cells: int = Field(2, ge=1, le=8)
+    """part-embedding: each patch is split into cells x cells histograms."""
+    vision_tower: str | None = None
+    """vit-palette: directory or hub name of its own frozen ViT; null shares the image tower's weights."""
+    vision_select_layer: int = -2
+    """vit-palette with an own ViT: the hidden layer that is read, as LLaVA's ``mm_vision_select_layer``."""
+    vision_width: int | None = Field(None, ge=1)
+    """vit-palette with an own ViT: its hidden width; written by ``llava-face enable``."""
+    parser: Literal["precomputed"] | None = None
+    """Where a map comes from when a sample brings none (inference): ``precomputed`` looks the image up."""
+    parser_path: str | None = None
+    """precomputed: path of the ``index.json``."""
+    bad_map: Literal["error", "no-map"] = "error"
+    """A named map that is missing or broken: stop with an error, or count it and train without a map."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> SegmentationConfig:
+        if (self.parser is None) != (self.parser_path is None):
+            raise ValueError("parser and parser_path belong together: set both or neither")
+        if self.vision_tower is not None and self.encoder != "vit-palette":
+            raise ValueError(f"vision_tower is for encoder 'vit-palette', not {self.encoder!r}")
+        return self
+
+
+class FusionConfig(_Block):
+    """How face tokens join the projected image tokens."""
+
+    type: str = "gated_add"
+    pool: Literal[1, 2] = 1
+    """append: 2 pools the face tokens 2x2, so that a quarter as many are added."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> FusionConfig:
+        if self.pool != 1 and self.type != "append":
+            raise ValueError(f"pool is for fusion 'append', not {self.type!r}")
+        return self
+
+
+class AttributeConfig(_Block):
+    """One facial characteristic y_i with its text prompt."""
+
+    name: str
+    prompt: str
+    tokens: list[int] = Field(min_length=1)
+    """Token ids of the prompt in the model's own tokenizer, without special tokens."""
+    prior: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of positives in the training labels: where the attribute's bias starts."""
+
+
+class RuleConfig(_Block):
+    """One logical rule as ``knowledge.rules.Rule`` writes it."""
+
+    kind: Literal["implication", "exclusion", "at_most_one", "at_least_one"]
+    if_: list[str] = Field(default_factory=list, alias="if")
+    then: list[str] = Field(default_factory=list)
+    of: list[str] = Field(default_factory=list)
+    group: str = ""
+    weight: float = Field(1.0, ge=0.0, le=1.0)
+    source: str = ""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class KnowledgeConfig(_Block):
+    """Knowledge alignment (FaceInsight): correlation module, logical module, and their losses."""
+
+    file: str
+    """The knowledge file the rest was taken from (a record: it is not read again)."""
+    sha256: str = ""
+    attributes: list[AttributeConfig] = Field(min_length=2)
+    graph: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Kept co-occurrences: ``graph[i][j] = p_ij >= tau`` (knowledge/graph.py)."""
+    rules: list[RuleConfig] = Field(default_factory=list)
+    without: list[str] = Field(default_factory=list)
+    """Rule groups left out, for example ``["gender"]``."""
+    tau: float = Field(0.4, ge=0.0, le=1.0)
+    omega: float = Field(0.2, ge=0.0, le=1.0)
+    binarize: bool = True
+    layers: int = Field(2, ge=1, le=8)
+    hidden: int = Field(512, ge=1)
+    temperature: float = Field(0.07, gt=0.0)
+    bce_weight: float = Field(1.0, ge=0.0)
+    logic_weight: float = Field(1.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KnowledgeConfig:
+        names = [a.name for a in self.attributes]
+        if len(set(names)) != len(names):
+            raise ValueError("attributes are not unique")
+        used = set(self.graph) | {j for row in self.graph.values() for j in row}
+        for rule in self.rules:
+            literals = [*rule.if_, *rule.then, *rule.of]
+            used |= {literal.removeprefix("not ").removeprefix("!").strip() for literal in literals}
+        for name in sorted(used - set(names)):
+            raise ValueError(unknown_name("attribute", name, names))
+        return self
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return tuple(a.name for a in self.attributes)
+
+
+class FaceConfig(_Block):
+    """The whole ``face`` block. Build one with ``FaceConfig.parse`` or read one with ``FaceConfig.of``."""
+
+    enabled: bool = True
+    version: Literal[1] = VERSION
+    preset: str = "light"
+    segmentation: SegmentationConfig = Field(default_factory=SegmentationConfig)
+    fusion: FusionConfig = Field(default_factory=FusionConfig)
+    knowledge: KnowledgeConfig | None = None
+
+    num_parts: Literal[19] = NUM_PARTS
+
+    @model_validator(mode="after")
+    def _complete(self) -> FaceConfig:
+        if self.preset not in PRESETS:
+            raise ValueError(unknown_name("preset", self.preset, PRESETS))
+        if self.preset == "faceinsight" and self.knowledge is None:
+            raise ValueError(
+                "preset 'faceinsight' needs its knowledge block; `llava-face enable MODEL_DIR --preset "
+                "faceinsight --knowledge FILE` writes it"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, block: Any, where: str = "config.json") -> FaceConfig:
+        """Validates a ``face`` block over its preset's defaults.
+
+        Raises ``FaceConfigError`` naming every wrong key by its path, and the file ``where`` it stands.
+        """
+        if not isinstance(block, Mapping):
+            raise FaceConfigError(f"{where}: {KEY} must be an object such as {{\"enabled\": true}}, not {block!r}")
+        try:
+            return cls.model_validate(merged(PRESETS.get(block.get("preset", "light"), {}), block))
+        except ValidationError as error:
+            raise FaceConfigError(_explain(error, where)) from None
+
+    @classmethod
+    def of(cls, config: Any, where: str = "") -> FaceConfig | None:
+        """The face block of a host's config object or dict; None where face mode is absent or switched off.
+
+        Raises ``FaceConfigError`` for a block that is there and wrong.
+        """
+        block = config.get(KEY) if isinstance(config, Mapping) else getattr(config, KEY, None)
+        if block is None or block is False or (isinstance(block, Mapping) and block.get("enabled") is False):
+            return None
+        place = where or getattr(config, "_name_or_path", "") or "config.json"
+        return cls.parse(block, place)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The block as it is written to ``config.json``."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"num_parts"})
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Our default for cost: no second ViT, no extra LLM token.
+    "light": {"segmentation": {"encoder": "part-embedding"}, "fusion": {"type": "gated_add"}},
+    # The paper's parts: a pre-trained ViT reads the map, correlation and logic align the knowledge. How the
+    # two token sequences join is not in the readable part; gated_add is our default, append the literal form.
+    "faceinsight": {"segmentation": {"encoder": "vit-palette"}, "fusion": {"type": "gated_add"}},
+}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid on top, objects key by key."""
+    out = deepcopy(dict(base))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+            out[key] = merged(out[key], value)
+        else:
+            out[key] = deepcopy(value)
+    return out
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join([KEY, *(str(part) for part in item["loc"])])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = _unknown_key(item["loc"])
+        lines.append(f"{where}: {path}: {message}")
+    return "\n".join(lines)
+
+
+_BLOCKS: dict[str, type[_Block]] = {
+    "": FaceConfig,
+    "segmentation": SegmentationConfig,
+    "fusion": FusionConfig,
+    "knowledge": KnowledgeConfig,
+    "knowledge.attributes": AttributeConfig,
+    "knowledge.rules": RuleConfig,
+}
+
+
+def _unknown_key(loc: tuple[Any, ...]) -> str:
+    """What a misspelt key was probably meant to be."""
+    block = _BLOCKS.get(".".join(str(part) for part in loc[:-1] if isinstance(part, str)))
+    return unknown_name("key", str(loc[-1]), block.model_fields) if block else "unknown key"

@@ -1,0 +1,36 @@
+"""Constant tensors that follow the device, without being state.
+
+A buffer would be lost by hosts that build on the meta device, save ``named_parameters`` only, or skip buffers that
+no checkpoint holds. What can be rebuilt from the configuration is therefore kept as numpy and moved on demand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Constants:
+    """A small cache of constant tensors, by name, device and dtype. Copies and pickles as an empty cache."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
+
+    def get(self, name: str, array: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """``array`` as a tensor there. One name must always come with the same array."""
+        key = (name, device, dtype)
+        if key not in self._tensors:
+            self._tensors[key] = torch.as_tensor(np.asarray(array), device=device).to(dtype)
+        return self._tensors[key]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Constants:
+        return Constants()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._tensors = {}

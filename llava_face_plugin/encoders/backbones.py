@@ -1,0 +1,103 @@
+"""Frozen vision transformers: the one room of the core that may build transformers' models."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import FaceConfigError
+
+
+class FrozenVit:
+    """A pre-trained CLIP or SigLIP vision tower, never trained and never saved.
+
+    Not an ``nn.Module`` on purpose: registered under the projector it would be unfrozen by upstream's stage 1,
+    written into every adapter, and partitioned by ZeRO-3. Like LLaVA's own tower it always loads from its path.
+
+    Args:
+        name: directory or hub name; its image processor's mean, std and size are used.
+        select_layer: which hidden layer is read, as LLaVA's ``mm_vision_select_layer``.
+    """
+
+    def __init__(self, name: str, select_layer: int) -> None:
+        self.name = name
+        self.select_layer = select_layer
+        self._model: Any = None
+
+    @torch.no_grad()
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """RGB (B, 3, H, W) in [0, 1] -> patch features (B, P, C) in the weights' dtype."""
+        model = self._load(rgb.device)
+        size = model.config.image_size
+        rgb = F.interpolate(rgb, size=(size, size), mode="nearest") if rgb.shape[-1] != size else rgb
+        out = model(normalise(rgb, self._mean, self._std).to(model.dtype), output_hidden_states=True)
+        features = out.hidden_states[self.select_layer]
+        patches = (size // model.config.patch_size) ** 2
+        return features[:, -patches:]  # CLIP's class token stands in front
+
+    def _load(self, device: torch.device) -> Any:
+        if self._model is None:
+            from transformers import AutoImageProcessor
+
+            with _without_zero3():
+                model = vision_class(self.name).from_pretrained(self.name)
+            processor = AutoImageProcessor.from_pretrained(self.name)
+            self._mean, self._std = processor.image_mean, processor.image_std
+            dtype = torch.float32 if device.type == "cpu" else torch.float16
+            self._model = model.to(dtype).eval().requires_grad_(False)
+        self._model.to(device)
+        return self._model
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenVit:
+        return FrozenVit(self.name, self.select_layer)
+
+
+def vision_class(name: str) -> Any:
+    """The transformers class that loads the vision half of that checkpoint."""
+    from transformers import CLIPVisionModel, SiglipVisionModel
+
+    kind = vision_config(name).model_type
+    if kind == "clip_vision_model":
+        return CLIPVisionModel
+    if kind == "siglip_vision_model":
+        return SiglipVisionModel
+    raise FaceConfigError(f"face.segmentation.vision_tower {name!r} is a {kind!r}: use a CLIP or SigLIP checkpoint")
+
+
+def vision_config(name: str) -> Any:
+    """The configuration of the vision half of a checkpoint. Raises ``FaceConfigError`` if it has none."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise FaceConfigError(f"face.segmentation.vision_tower {name!r} cannot be read: {error}") from None
+    return getattr(config, "vision_config", config)
+
+
+def normalise(rgb: Tensor, mean: Any, std: Any) -> Tensor:
+    """RGB (B, 3, H, W) in [0, 1] -> the tower's input, (rgb - mean) / std per channel."""
+    shape = (1, 3, 1, 1)
+    return (rgb - rgb.new_tensor(list(mean)).view(shape)) / rgb.new_tensor(list(std)).view(shape)
+
+
+@contextmanager
+def _without_zero3() -> Iterator[None]:
+    """Keeps transformers from partitioning a model that no ZeRO-3 engine will gather."""
+    from transformers.integrations import deepspeed as integration
+
+    held = integration._hf_deepspeed_config_weak_ref
+    config = held() if held is not None else None
+    if config is None:
+        yield
+        return
+    integration.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        integration.set_hf_deepspeed_config(config)

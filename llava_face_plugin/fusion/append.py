@@ -1,0 +1,40 @@
+"""``append``: [image tokens; face tokens] along the sequence, the literal reading of FaceInsight.
+
+The one fusion that adds LLM tokens (as many as the image has, or a quarter of them with ``pool`` 2) and so the
+one that cannot equal the base model at step 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import FusionConfig
+from .base import FUSIONS, run
+
+
+@FUSIONS.register("append")
+class Append(nn.Module):
+    """Concatenates the sequences; no parameters of its own."""
+
+    adds_tokens = True
+
+    def __init__(self, config: FusionConfig, vision_width: int, llm_width: int) -> None:
+        super().__init__()
+        self.face_width = llm_width
+        self.pool = config.pool
+
+    def forward(self, layers: Sequence[nn.Module], features: Tensor, face: Tensor) -> Tensor:
+        tokens = run(layers, features)  # (B, P, D)
+        if self.pool > 1:
+            side = math.isqrt(face.shape[1])
+            image = face.transpose(1, 2).unflatten(2, (side, side))
+            face = F.avg_pool2d(image, self.pool, ceil_mode=True).flatten(2).transpose(1, 2)
+        return torch.cat([tokens, face.to(tokens.dtype)], dim=1)
+
+    def reset_parameters(self) -> None:
+        """Nothing to reset."""

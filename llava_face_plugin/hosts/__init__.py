@@ -1,0 +1,1 @@
+"""Thin seams, one per host. They may import the core; the core never imports them."""

@@ -1,0 +1,45 @@
+"""The guard: what makes upstream refuse a face-mode directory when this plugin is not active.
+
+Upstream ignores keys it does not know, so with the plugin absent (hook off, package missing, bare environment) it
+would train a plain model and still save the flag. Two of upstream's own keys are therefore given values that plain
+LLaVA rejects by name, with a message that says what to do; the plugin takes them off again while loading.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROJECTOR_MARK = "face+"
+"""``mm_projector_type`` of a face-mode LLaVA checkpoint: upstream raises "Unknown projector type: face+..."."""
+
+TOWER_MARK = "(none): face mode is on but llava_face_plugin is not active in this process; run `llava-face doctor`"
+"""``mm_vision_tower`` of a face-mode base LLM: upstream raises "Unknown vision tower: ..."."""
+
+
+def put_on(config: dict[str, Any]) -> None:
+    """Marks a ``config.json`` dict in place. Harmless to repeat."""
+    projector = config.get("mm_projector_type")
+    if isinstance(projector, str) and config.get("mm_vision_tower") not in (None, TOWER_MARK):
+        config["mm_projector_type"] = PROJECTOR_MARK + plain_projector(projector)
+    else:
+        config["mm_vision_tower"] = TOWER_MARK
+
+
+def take_off(config: dict[str, Any]) -> None:
+    """Removes both marks from a ``config.json`` dict in place."""
+    if config.get("mm_vision_tower") == TOWER_MARK:
+        del config["mm_vision_tower"]
+    if isinstance(config.get("mm_projector_type"), str):
+        config["mm_projector_type"] = plain_projector(config["mm_projector_type"])
+
+
+def is_on(config: dict[str, Any]) -> bool:
+    """Whether plain upstream would refuse this configuration."""
+    return config.get("mm_vision_tower") == TOWER_MARK or str(config.get("mm_projector_type", "")).startswith(
+        PROJECTOR_MARK
+    )
+
+
+def plain_projector(projector_type: str) -> str:
+    """``"face+mlp2x_gelu"`` -> ``"mlp2x_gelu"``."""
+    return projector_type.removeprefix(PROJECTOR_MARK)

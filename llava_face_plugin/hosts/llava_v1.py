@@ -1,0 +1,194 @@
+"""The seam to llava 1.2.2 (haotian-liu/LLaVA, LLaVA 1.5).
+
+The gate: ``from_pretrained`` of upstream's class hands over to ``LlavaFaceLlamaForCausalLM`` when, and only when,
+the model's config carries the ``face`` flag. Only then are the projector's builder and the trainer wrapped, in
+place; upstream's module-level classes are never replaced (their ``super(GlobalName, self)`` calls would recurse).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from ..config import FaceConfig
+from ..errors import FaceHostError
+from . import compat, guard
+from .patching import Patches
+
+_PATCHES = Patches()
+_HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+# What is hooked, as it stands in llava 1.2.2: another signature is another program.
+_SIGNATURES = {
+    "prepare_inputs_labels_for_multimodal": [
+        "self", "input_ids", "position_ids", "attention_mask", "past_key_values", "labels", "images",
+        "image_sizes",
+    ],
+    "encode_images": ["self", "images"],
+}  # fmt: skip
+
+
+def install_gate() -> None:
+    """Puts the gate on upstream's model classes. ``llava`` must be imported. Harmless to repeat."""
+    if len(_PATCHES):
+        return
+    from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
+
+    _gate(LlavaLlamaForCausalLM, face_class)
+    for other in _other_language_models():
+        _gate(other, None)
+
+
+def remove_gate() -> None:
+    """Leaves upstream as it was before ``install_gate``."""
+    _PATCHES.undo()
+
+
+def is_active() -> bool:
+    """Whether the gate is in place."""
+    return len(_PATCHES) > 0
+
+
+def check_host() -> None:
+    """Raises ``FaceHostError`` unless this is llava 1.2.2 on a transformers version that was tried."""
+    if not compat.is_supported():
+        import transformers
+
+        series = ", ".join(f"{s}.x" for s in compat.SUPPORTED_SERIES)
+        raise FaceHostError(f"face mode supports transformers {series}; this is {transformers.__version__}")
+    problem = foreign_llava()
+    if problem:
+        raise FaceHostError(f"face mode supports llava 1.2.2 (PyPI llava-torch==1.2.2.post1); {problem}")
+
+
+def foreign_llava() -> str | None:
+    """Why the imported ``llava`` is not the 1.2.2 that is hooked here; None if it is."""
+    from llava.model.llava_arch import LlavaMetaForCausalLM
+
+    for name, expected in _SIGNATURES.items():
+        found = list(inspect.signature(getattr(LlavaMetaForCausalLM, name)).parameters)
+        if "modalities" in found:
+            return "the package `llava` here is LLaVA-NeXT"
+        if found != expected:
+            return f"{name} of the `llava` here takes {found}, not {expected}"
+    return None
+
+
+def _other_language_models() -> list[type]:
+    import llava.model as models
+
+    names = ("LlavaMptForCausalLM", "LlavaMistralForCausalLM")  # upstream skips those it cannot import
+    return [getattr(models, name) for name in names if hasattr(models, name)]
+
+
+def _gate(upstream: type, face: Callable[[], type] | None) -> None:
+    original = upstream.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    @functools.wraps(original)
+    def from_pretrained(cls: type, path: Any, *args: Any, **kwargs: Any) -> Any:
+        config = _read_config(cls, path, kwargs)
+        if FaceConfig.of(config, str(path)) is None:
+            return original(cls, path, *args, **kwargs)
+        if face is None:
+            raise FaceHostError(f"{path}: face mode supports LlavaLlamaForCausalLM, not {upstream.__name__}")
+        check_host()
+        activate()
+        target = face() if cls is upstream else cls
+        return _load_face_model(original, target, path, args, {**kwargs, "config": config})
+
+    _PATCHES.set(upstream, "from_pretrained", classmethod(from_pretrained))
+
+
+def _read_config(cls: Any, path: Any, kwargs: dict[str, Any]) -> Any:
+    config = kwargs.get("config")
+    if config is None or isinstance(config, str):
+        hub = {key: kwargs[key] for key in _HUB_KEYS if key in kwargs}
+        return cls.config_class.from_pretrained(config or path, **hub)
+    return config
+
+
+def _load_face_model(original: Any, cls: type, path: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    config = kwargs["config"]
+    if getattr(config, "mm_vision_tower", None) == guard.TOWER_MARK:
+        del config.mm_vision_tower
+    wants_info = kwargs.pop("output_loading_info", False)
+    model, info = original(cls, path, *args, output_loading_info=True, **kwargs)
+    _start_missing_branch(model, info, str(path))
+    return (model, info) if wants_info else model
+
+
+def _start_missing_branch(model: Any, info: dict[str, Any], path: str) -> None:
+    """Fresh weights where the checkpoint has no branch yet: transformers fills gaps with noise, gates included."""
+    mark = "mm_projector.face."
+    ours = {name for name, _ in model.named_parameters() if mark in name}
+    missing = ours & set(info["missing_keys"])
+    if missing and missing != ours:
+        raise FaceHostError(
+            f"{path}: {len(ours - missing)} of {len(ours)} face parameters are in the checkpoint; missing "
+            f"{sorted(missing)[0]} ... Was the face block changed after training? `llava-face enable` a fresh copy"
+        )
+    if missing:
+        reset_branch(model.get_model().mm_projector.face)
+
+
+def reset_branch(branch: Any) -> None:
+    """``branch.reset_parameters()``, gathered first where ZeRO-3 has partitioned it."""
+    parameters = list(branch.parameters())
+    if not any(hasattr(p, "ds_id") for p in parameters):
+        branch.reset_parameters()
+        return
+    import deepspeed
+    import torch.distributed as dist
+
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+        if dist.get_rank() == 0:
+            branch.reset_parameters()
+
+
+def activate() -> None:
+    """Wraps the projector's builder and, once it is imported, the trainer. Harmless to repeat."""
+    import llava.model.llava_arch as arch
+
+    if hasattr(arch.build_vision_projector, "_face"):
+        return
+    from .imports import when_imported
+    from .llava_v1_trainer import patch_trainer
+
+    plain_build = arch.build_vision_projector
+
+    @functools.wraps(plain_build)
+    def build_vision_projector(config: Any, *args: Any, **kwargs: Any) -> Any:
+        face = FaceConfig.of(config)
+        if face is None:
+            return plain_build(config, *args, **kwargs)
+        from .projector import face_projector
+
+        shown = SimpleNamespace(
+            mm_projector_type=guard.plain_projector(getattr(config, "mm_projector_type", "linear")),
+            mm_hidden_size=config.mm_hidden_size,
+            hidden_size=config.hidden_size,
+        )
+        plain = plain_build(shown, *args, **kwargs)
+        return face_projector(plain, face, config.mm_hidden_size, config.hidden_size)
+
+    build_vision_projector._face = True  # type: ignore[attr-defined]
+    _PATCHES.set(arch, "build_vision_projector", build_vision_projector)
+    when_imported("llava.train.llava_trainer", after=lambda module: patch_trainer(module, _PATCHES))
+
+
+def face_class() -> type:
+    """``LlavaFaceLlamaForCausalLM``; imports it, and with it upstream's class."""
+    from .llava_v1_model import LlavaFaceLlamaForCausalLM
+
+    return LlavaFaceLlamaForCausalLM
+
+
+def unwrap(model: Any) -> Any | None:
+    """The face model inside a PEFT, DDP or DeepSpeed wrapper; None if there is none."""
+    for module in model.modules() if model is not None else ():
+        if getattr(module, "is_face_model", False):
+            return module
+    return None

@@ -1,0 +1,87 @@
+"""How the plugin gets into unmodified upstream scripts.
+
+Three ways, with the same effect:
+
+1. the hook: ``llava_face_plugin.pth``, installed with the package, calls ``install()`` in every Python process;
+2. the launcher: ``python -m llava_face_plugin.launch script.py ...``;
+3. the patch: ``patches/llava-1.2.2`` gives LLaVA an entry point hook that calls ``activate()``.
+
+Nothing happens until ``llava`` is imported, and then the ``face`` flag of the model's ``config.json`` alone decides:
+no variable has to travel through torchrun, deepspeed, pdsh or SLURM. ``LLAVA_FACE=0`` switches the hook off.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal
+
+from .imports import forget, is_imported, when_imported
+
+SWITCH = "LLAVA_FACE"
+CPU_SWITCH = "LLAVA_FACE_CPU_DRY_RUN"
+
+_way = ""
+
+
+def install(way: str = "hook") -> None:
+    """Waits for ``llava``. Imports nothing heavy, never raises, and may be called again."""
+    global _way
+    if _way or os.environ.get(SWITCH) == "0":
+        return
+    _way = way
+    if os.environ.get(CPU_SWITCH) == "1":
+        from .compat.cpu import install_cpu_dry_run
+
+        install_cpu_dry_run()
+    when_imported("llava", after=lambda module: _on_llava())
+    when_imported("llava.train.llava_trainer", before=_before_trainer, after=lambda module: _on_trainer())
+
+
+def activate() -> None:
+    """As ``install``, from within LLaVA (the patch's entry point) or from a notebook, before or after ``llava``."""
+    install("patch" if "llava" in sys.modules and not is_imported("llava") else "call")
+    if "llava.model" in sys.modules and os.environ.get(SWITCH) != "0":
+        _on_llava()
+
+
+def deactivate() -> None:
+    """Leaves upstream as it was found, and stops waiting."""
+    global _way
+    _way = ""
+    forget()
+    if "llava" in sys.modules:
+        from . import compat, llava_v1
+
+        llava_v1.remove_gate()
+        compat.undo()
+
+
+def way() -> str:
+    """How the plugin was loaded into this process: ``hook``, ``launch``, ``patch``, ``call``, or empty."""
+    return _way
+
+
+def _on_llava() -> None:
+    if not hasattr(sys.modules["llava"], "LlavaLlamaForCausalLM"):
+        return  # some other package of that name
+    from . import llava_v1
+
+    _mend("models")
+    llava_v1.install_gate()
+
+
+def _before_trainer() -> None:
+    _mend("before_trainer")
+
+
+def _on_trainer() -> None:
+    _mend("trainer")
+
+
+def _mend(moment: Literal["models", "before_trainer", "trainer"]) -> None:
+    """The compatibility shims of that moment, where this is a host they were written for."""
+    from . import compat, llava_v1
+
+    if compat.is_supported() and llava_v1.foreign_llava() is None:
+        compat.apply(moment)

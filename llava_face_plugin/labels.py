@@ -1,0 +1,45 @@
+"""Face parts and attribute vocabularies: the names and ids every other room agrees on.
+
+Label maps are ``uint8`` arrays in the canonical CelebAMask-HQ order below. ``l_`` and ``r_`` are the *subject's*
+left and right, as CelebAMask-HQ has them: ``l_eye`` lies on the right side of the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FACE_PARTS: tuple[str, ...] = (
+    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+"""The 19 classes of CelebAMask-HQ (Lee et al., 2020); the index is the label id."""
+
+NUM_PARTS = len(FACE_PARTS)
+
+NO_MAP = 255
+"""Label id of a pixel for which no map is known. Exact in float16 and bfloat16, as every id up to 256 is."""
+
+PALETTE: np.ndarray = np.array(
+    [
+        (0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255), (204, 0, 204), (0, 255, 255),
+        (255, 204, 204), (102, 51, 0), (255, 0, 0), (102, 204, 0), (255, 255, 0), (0, 0, 153), (0, 0, 204),
+        (255, 51, 153), (0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0),
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+"""(19, 3) RGB colour of each part: MaskGAN's palette, the one in which CelebAMask-HQ is usually drawn."""
+
+CELEBA_ATTRIBUTES: tuple[str, ...] = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips",
+    "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin",
+    "Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open",
+    "Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline",
+    "Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat",
+    "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young",
+)  # fmt: skip
+"""The 40 attributes of CelebA (Liu et al., 2015), in the order of ``list_attr_celeba.txt``."""
+
+
+def prompt_of(attribute: str) -> str:
+    """The text prompt of an attribute: ``"Wearing_Hat"`` -> ``"wearing hat"`` (wording is our default)."""
+    return attribute.replace("_", " ").strip().lower()

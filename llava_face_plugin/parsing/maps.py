@@ -1,0 +1,158 @@
+"""Label maps and images on disk: strict reading, atomic writing.
+
+A map is a palette or 8-bit gray PNG whose *pixel values* are the canonical part ids. It is never converted
+through RGB, which would replace the ids by colours.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import FaceDataError
+from ..labels import NO_MAP, NUM_PARTS, PALETTE
+
+MAX_PIXELS = 64_000_000
+"""Largest picture that is read, in pixels (our default): a guard against decompression bombs."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+NO_MAP_COLOUR = (128, 128, 128)
+
+# Everything Pillow's decoders raise on a damaged file.
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+
+
+def read_map(path: str | Path, *, size: tuple[int, int] | None = None, sample: str = "") -> np.ndarray:
+    """The label map in a PNG: (H, W) uint8, ids 0..18 or 255 (no map).
+
+    ``size`` is the wanted (width, height); ``sample`` is named in errors. Raises ``FaceDataError`` if the file
+    is missing, truncated, no PNG, neither palette nor 8-bit gray, too large, of another size, or has other ids.
+    """
+    where = _where("face map", path, sample)
+    with _open(path, where, ("PNG",)) as picture:
+        if picture.mode not in ("P", "L"):
+            raise FaceDataError(
+                f"{where}: a map must be a palette or 8-bit gray PNG of part ids, this one has mode "
+                f"{picture.mode} (a map saved as colours cannot be read back)"
+            )
+        if size is not None and picture.size != tuple(size):
+            raise FaceDataError(f"{where}: size {_by(picture.size)}, but the image has {_by(size)}")
+        labels = np.asarray(_decoded(picture, where), dtype=np.uint8)
+    check_ids(labels, where)
+    return labels
+
+
+def write_map(path: str | Path, labels: np.ndarray) -> None:
+    """Write (H, W) uint8 ids as a palette PNG with ``labels.PALETTE``; the file appears whole or not at all."""
+    path = Path(path)
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise FaceDataError(
+            f"face map {path}: expected (H, W) uint8, got {labels.dtype} of shape {labels.shape}"
+        )
+    check_ids(labels, f"face map {path}")
+    picture = Image.fromarray(labels)
+    picture.putpalette(_palette_bytes())
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+def open_image(path: str | Path, *, sample: str = "") -> Image.Image:
+    """An RGB image, read as upstream reads it (``convert("RGB")``, EXIF rotation not applied).
+
+    Raises ``FaceDataError`` if the file is missing, damaged, no JPEG/PNG/WEBP/BMP, or above ``MAX_PIXELS``.
+    """
+    where = _where("image", path, sample)
+    with _open(path, where, IMAGE_FORMATS) as picture:
+        return _decoded(picture, where).convert("RGB")
+
+
+def image_size(path: str | Path, *, sample: str = "") -> tuple[int, int]:
+    """(width, height) from the header alone; the same errors as ``open_image``, except for damaged pixels."""
+    with _open(path, _where("image", path, sample), IMAGE_FORMATS) as picture:
+        return picture.size
+
+
+def check_ids(labels: np.ndarray, where: str) -> None:
+    """Raises ``FaceDataError`` naming ``where`` and every value that is neither a part id nor 255."""
+    present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256))
+    bad = [int(v) for v in present if v >= NUM_PARTS and v != NO_MAP]
+    if bad:
+        raise FaceDataError(
+            f"{where}: unknown part ids {bad}; canonical ids are 0..{NUM_PARTS - 1}, {NO_MAP} = no map"
+        )
+
+
+def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one (width, height) is the other one scaled, within a pixel of rounding."""
+    (w, h), (other_w, other_h) = size, other
+    return abs(w * other_h - h * other_w) <= max(w, h, other_w, other_h)
+
+
+class atomic_path:
+    """``with atomic_path(p) as t``: write to ``t``; it becomes ``p`` on success and vanishes on an error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        # mkstemp makes private files; give the result the permissions any new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        self.temporary.chmod(0o666 & ~mask)
+        os.replace(self.temporary, self.path)
+
+
+def _open(path: str | Path, where: str, formats: tuple[str, ...]) -> Image.Image:
+    if not Path(path).is_file():
+        raise FaceDataError(f"{where}: no such file")
+    try:
+        picture = Image.open(path, formats=formats)
+    except _DAMAGED as error:
+        raise FaceDataError(f"{where}: not a readable {'/'.join(formats)} file ({error})") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        size = picture.size
+        picture.close()
+        raise FaceDataError(f"{where}: {_by(size)} pixels, more than the limit of {MAX_PIXELS:,}")
+    return picture
+
+
+def _decoded(picture: Image.Image, where: str) -> Image.Image:
+    try:
+        picture.load()
+    except _DAMAGED as error:
+        raise FaceDataError(f"{where}: damaged or truncated ({error})") from error
+    return picture
+
+
+def _palette_bytes() -> bytes:
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[:NUM_PARTS] = PALETTE
+    table[NO_MAP] = NO_MAP_COLOUR
+    return table.tobytes()
+
+
+def _where(kind: str, path: str | Path, sample: str) -> str:
+    return f"{kind} {path}" + (f" (sample {sample})" if sample else "")
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

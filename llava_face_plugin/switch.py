@@ -1,0 +1,195 @@
+"""``enable`` and ``disable``: writing the ``face`` block of a model directory's ``config.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .config import KEY, PRESETS, FaceConfig, merged
+from .encoders import ENCODERS
+from .errors import FaceConfigError
+from .fusion import FUSIONS
+from .hosts import guard
+from .knowledge.file import Knowledge
+from .knowledge.graph import edges
+from .registry import unknown_name
+
+MADE = "made"
+"""``--knowledge made``: the knowledge of the drawn faces, built on the spot."""
+
+
+def enable(
+    model_dir: str | Path,
+    *,
+    preset: str = "light",
+    knowledge: str | Path | None = None,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    without: Sequence[str] = (),
+    out: str | Path | None = None,
+) -> FaceConfig:
+    """Switches face mode on in a model directory.
+
+    Args:
+        model_dir: a LLaVA checkpoint, or the LLM a LLaVA training starts from (Vicuna).
+        preset: ``light`` or ``faceinsight``.
+        knowledge: a knowledge file of ``llava-face prepare`` or ``knowledge build``, or ``"made"``. The preset
+            ``faceinsight`` needs one and takes ``made`` if none is given.
+        settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
+        without: rule groups to leave out, for example ``["gender"]``.
+        out: write there instead: a new directory of links to the model's files and its own ``config.json``.
+
+    Returns:
+        The block as written. Raises ``FaceConfigError`` or ``FaceDataError`` before anything is changed.
+    """
+    model_dir = Path(model_dir)
+    config = read_config(model_dir)
+    if preset not in PRESETS:
+        raise FaceConfigError(unknown_name("preset", preset, PRESETS))
+    block = merged({"enabled": True, "version": 1, "preset": preset}, PRESETS[preset])
+    overrides = settings if isinstance(settings, Mapping) else parse_settings(settings)
+    if overrides.get("knowledge") == {}:
+        raise FaceConfigError("--set knowledge={} is empty")
+    if knowledge is None and preset == "faceinsight":
+        knowledge = MADE
+    if knowledge is not None:
+        block["knowledge"] = resolve_knowledge(model_dir, knowledge, overrides.get("knowledge", {}), without)
+    elif without:
+        raise FaceConfigError("--without names rule groups of a knowledge file: give --knowledge FILE too")
+    block = _with_vision_width(merged(block, overrides))
+    face = FaceConfig.parse(block, f"{model_dir}/config.json")
+    check_names(face)
+    target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
+    config[KEY] = face.to_dict()
+    guard.put_on(config)
+    write_config(target, config)
+    return face
+
+
+def disable(model_dir: str | Path) -> bool:
+    """Switches face mode off: removes the block and the guard. Returns whether there was anything to remove."""
+    model_dir = Path(model_dir)
+    config = read_config(model_dir)
+    found = config.pop(KEY, None) is not None or guard.is_on(config)
+    guard.take_off(config)
+    if found:
+        write_config(model_dir, config)
+    return found
+
+
+def check_names(face: FaceConfig) -> None:
+    """Raises ``FaceConfigError`` for an encoder or a fusion that is not registered, naming the key."""
+    for key, name, known in (
+        ("face.segmentation.encoder", face.segmentation.encoder, ENCODERS),
+        ("face.fusion.type", face.fusion.type, FUSIONS),
+    ):
+        if name not in known:
+            raise FaceConfigError(f"{key}: {unknown_name(known.kind, name, known)}")
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """``["fusion.type=append", "fusion.pool=2"]`` -> ``{"fusion": {"type": "append", "pool": 2}}``."""
+    out: dict[str, Any] = {}
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator or not path:
+            raise FaceConfigError(f"--set takes key=value, not {setting!r}")
+        value: Any = yaml.safe_load(text)
+        for part in reversed(path.split(".")):
+            value = {part: value}
+        out = merged(out, value)
+    return out
+
+
+def resolve_knowledge(
+    model_dir: Path, source: str | Path, overrides: Mapping[str, Any], without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A knowledge file as the ``knowledge`` block: vocabulary, prompt token ids, kept co-occurrences, rules."""
+    knowledge, name, digest = _open_knowledge(source)
+    groups = {rule.group for rule in knowledge.rules if rule.group}
+    for group in without:
+        if group not in groups:
+            raise FaceConfigError(unknown_name("rule group", group, groups))
+    tau = float(overrides.get("tau", 0.4))
+    prior = knowledge.cooccurrence.prior()
+    tokens = prompt_token_ids(model_dir, [knowledge.prompts[a] for a in knowledge.vocabulary])
+    return {
+        "file": name,
+        "sha256": digest,
+        "attributes": [
+            {"name": a, "prompt": knowledge.prompts[a], "tokens": t, "prior": round(float(p), 4)}
+            for a, t, p in zip(knowledge.vocabulary, tokens, prior, strict=True)
+        ],
+        "graph": edges(knowledge.cooccurrence, tau),
+        "rules": [rule.to_dict() for rule in knowledge.rules if rule.group not in without],
+        "without": list(without),
+        "tau": tau,
+    }
+
+
+def prompt_token_ids(model_dir: Path, prompts: Sequence[str]) -> list[list[int]]:
+    """The prompts in the model's own tokenizer, without special tokens."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(model_dir), use_fast=False)
+    except (OSError, ValueError) as error:
+        raise FaceConfigError(f"{model_dir}: its tokenizer is needed for the attribute prompts: {error}") from None
+    return [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
+
+
+def read_config(model_dir: Path) -> dict[str, Any]:
+    """``config.json`` of a model directory. Raises ``FaceConfigError`` naming the file, and the line if broken."""
+    path = model_dir / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FaceConfigError(f"{path}: no such file; is {model_dir} a model directory?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FaceConfigError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise FaceConfigError(f"{path}: expected an object, found {type(config).__name__}")
+    return config
+
+
+def write_config(model_dir: Path, config: Mapping[str, Any]) -> None:
+    """Writes ``config.json`` in one step: never a half file, whatever happens."""
+    path = model_dir / "config.json"
+    temporary = path.with_name(f".config.json.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _open_knowledge(source: str | Path) -> tuple[Knowledge, str, str]:
+    if str(source) == MADE:
+        from .data.made_knowledge import made_knowledge
+
+        return made_knowledge(), MADE, ""
+    path = Path(source)
+    return Knowledge.load(path), path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _with_vision_width(block: dict[str, Any]) -> dict[str, Any]:
+    tower = block.get("segmentation", {}).get("vision_tower")
+    if not tower:
+        return block
+    from .encoders.backbones import vision_config
+
+    return merged(block, {"segmentation": {"vision_width": vision_config(tower).hidden_size}})
+
+
+def _linked_copy(model_dir: Path, out: Path) -> Path:
+    if out.exists() and any(out.iterdir()):
+        raise FaceConfigError(f"{out} exists and is not empty")
+    out.mkdir(parents=True, exist_ok=True)
+    for entry in model_dir.iterdir():
+        if entry.name != "config.json":
+            os.symlink(entry.resolve(), out / entry.name)
+    shutil.copy2(model_dir / "config.json", out / "config.json")
+    return out
