@@ -23,7 +23,9 @@ class Constants:
         """``array`` as a tensor there. One name must always come with the same array."""
         key = (name, device, dtype)
         if key not in self._tensors:
-            self._tensors[key] = torch.as_tensor(np.asarray(array), device=device).to(dtype)
+            # A tensor made in inference mode could not be used by a later training step.
+            with torch.inference_mode(False):
+                self._tensors[key] = torch.tensor(np.asarray(array)).to(device=device, dtype=dtype)
         return self._tensors[key]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Constants:

@@ -1,8 +1,8 @@
 """A tiny random LLaVA training base, made offline: what a demo or a test trains in place of vicuna and CLIP.
 
 Everything here is our default. The files have the layout of lmsys/vicuna-7b-v1.5 and of
-openai/clip-vit-large-patch14-336, and load on transformers 4.37, 4.57 and 5.23 with equal token ids (texts that
-begin with a space apart: 5.x puts no second one before it, with any Llama tokenizer).
+openai/clip-vit-large-patch14-336, and load on transformers 4.37, 4.57 and 5.23 with equal token ids (texts
+that begin with a space apart: 5.x puts no second one before it, with any Llama tokenizer).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ HEADS = 4
 VOCABULARY = 768
 MAX_LENGTH = 2048
 
-# ".USER:" without a space: LLaVA's masking of several turns (train.py, preprocess_v1) counts on a tokenizer, such as
-# Llama's, to which "USER" is one token after "</s>" but two, "▁" and "USER", at the start of a text.
+# ".USER:" without a space: LLaVA's masking of several turns (train.py, preprocess_v1) counts on a tokenizer,
+# such as Llama's, to which "USER" is one token after "</s>" but two, "▁" and "USER", at the start of a text.
 _CHAT = (
     "A chat between a curious user and an artificial intelligence assistant.",
     "The assistant gives helpful, detailed, and polite answers to the user's questions.",
@@ -39,7 +39,7 @@ _CHAT = (
     "No.USER: Describe the face in the picture. ASSISTANT: The person is smiling and has brown hair.",
     "What emotion does the person show? Happy. Sad. Angry. Surprised. Afraid. Disgusted. Neutral.",
     "Does the person have black hair? Is the person a man or a woman? Is the mouth slightly open?",
-    "Answer the question using a single word or phrase. How old is the person? Which attributes does the face show?",
+    "Answer the question using a single word or phrase. How old is the person? What does the face show?",
     "The left eye is open, the mouth is closed and the skin is fair. The person is young and has no beard.",
 )
 
@@ -57,27 +57,29 @@ def build_tiny(
     seed: int = 0,
     corpus: Sequence[str] | None = None,
 ) -> Path:
-    """Writes a Llama directory with random float16 weights, and a CLIP tower in ``out_dir/clip``; returns ``out_dir``.
+    """Writes a Llama directory with random float16 weights, and a CLIP tower in its folder ``clip``.
 
-    The same arguments write the same bytes. The tower's patch filters are low image frequencies (pixels), so that
-    different pictures give different features although nothing was trained.
+    Returns ``out_dir``. The same arguments write the same bytes. The tower's patch filters are low image
+    frequencies, so that different pictures give different features although nothing was trained.
 
     Args:
-        preset: switches face mode on with that preset (``switch.enable``). ``None`` leaves a plain LLaVA base.
+        preset: switches face mode on with that preset (``switch.enable``). ``None``: a plain LLaVA base.
         hidden, layers: width and depth of the language model.
         image_size, patch_size: side in pixels of the tower's input and of a patch.
-        vision_hidden, vision_layers: width and depth of the tower (``mm_vision_select_layer`` -2 needs 2 layers).
-        corpus: sentences to train the tokenizer on besides the built-in ones, which hold LLaVA's system prompt,
-            closed questions with "Yes" and "No", and CelebA's attribute names.
+        vision_hidden, vision_layers: width and depth of the tower; LLaVA reads the last layer but one.
+        corpus: sentences to train the tokenizer on besides the built-in ones, which hold LLaVA's system
+            prompt, closed questions with "Yes" and "No", and CelebA's attribute names.
 
-    Raises ``FaceConfigError`` for sizes that do not fit together, and for a path with "mpt" in it, which LLaVA
-    takes for an MPT model. LLaVA loads by the *name* of a directory: save what you train under a name with
+    Raises ``FaceConfigError`` for sizes that do not fit together, and for a path with "mpt" in it, which
+    LLaVA takes for an MPT model. LLaVA loads by the *name* of a directory: save what you train under a name with
     "llava" in it, LoRA adapters under one with "llava" and "lora".
     """
     out = Path(out_dir)
     _check_sizes(hidden, image_size, patch_size, vision_hidden, vision_layers)
     if "mpt" in str(out.resolve()):
-        raise FaceConfigError(f"{out.resolve()}: LLaVA takes a path with 'mpt' in it for an MPT model; choose another")
+        raise FaceConfigError(
+            f"{out.resolve()}: LLaVA takes a path with 'mpt' in it for an MPT model; choose another"
+        )
     (out / "clip").mkdir(parents=True, exist_ok=True)
     random_numbers = torch.Generator().manual_seed(seed)
     _write_tokenizer(out, sentences(corpus or ()), seed)
@@ -97,12 +99,16 @@ def sentences(extra: Sequence[str] = ()) -> list[str]:
     return [*_CHAT, *asked, " ".join(string.ascii_letters + string.digits + string.punctuation), *extra]
 
 
-def _check_sizes(hidden: int, image_size: int, patch_size: int, vision_hidden: int, vision_layers: int) -> None:
+def _check_sizes(
+    hidden: int, image_size: int, patch_size: int, vision_hidden: int, vision_layers: int
+) -> None:
     for name, width in (("hidden", hidden), ("vision_hidden", vision_hidden)):
         if width <= 0 or width % (2 * HEADS):
             raise FaceConfigError(f"{name} must be a positive multiple of {2 * HEADS}, not {width}")
     if image_size <= 0 or patch_size <= 0 or image_size % patch_size:
-        raise FaceConfigError(f"image_size {image_size} is not a positive multiple of patch_size {patch_size}")
+        raise FaceConfigError(
+            f"image_size {image_size} is not a positive multiple of patch_size {patch_size}"
+        )
     if vision_hidden > 3 * patch_size**2:
         raise FaceConfigError(f"vision_hidden must be at most 3 * patch_size**2 = {3 * patch_size**2}")
     if vision_layers < 2:
@@ -138,7 +144,7 @@ def _write_tokenizer(out: Path, text: Sequence[str], seed: int) -> None:
     (out / "tokenizer.model").write_bytes(model.getvalue())
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     _write_json(out / "special_tokens_map.json", special)
-    config = {
+    config: dict[str, Any] = {
         **special,
         "pad_token": None,
         "add_bos_token": True,
@@ -188,7 +194,13 @@ def _write_language_model(out: Path, hidden: int, layers: int, random_numbers: t
     }
     _write_json(out / "config.json", config)
     # vicuna ships temperature and top_p without do_sample; newer transformers then refuse the final save.
-    generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_length": MAX_LENGTH, "do_sample": False}
+    generation = {
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "max_length": MAX_LENGTH,
+        "do_sample": False,
+    }
     _write_json(out / "generation_config.json", generation)
     weights = {
         "model.embed_tokens.weight": torch.randn(VOCABULARY, hidden, generator=random_numbers),
@@ -196,11 +208,15 @@ def _write_language_model(out: Path, hidden: int, layers: int, random_numbers: t
         "lm_head.weight": 0.02 * torch.randn(VOCABULARY, hidden, generator=random_numbers),
     }
     for i in range(layers):
-        weights.update(_decoder_layer(f"model.layers.{i}.", hidden, 1 / math.sqrt(2 * layers), random_numbers))
+        weights.update(
+            _decoder_layer(f"model.layers.{i}.", hidden, 1 / math.sqrt(2 * layers), random_numbers)
+        )
     save_file({k: v.half() for k, v in weights.items()}, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def _decoder_layer(prefix: str, hidden: int, residual: float, random_numbers: torch.Generator) -> dict[str, Tensor]:
+def _decoder_layer(
+    prefix: str, hidden: int, residual: float, random_numbers: torch.Generator
+) -> dict[str, Tensor]:
     weights = {f"self_attn.{n}_proj.weight": _linear(hidden, hidden, random_numbers) for n in "qkv"}
     weights["self_attn.o_proj.weight"] = residual * _linear(hidden, hidden, random_numbers)
     weights["mlp.gate_proj.weight"] = _linear(2 * hidden, hidden, random_numbers)
@@ -281,7 +297,8 @@ def _tower_weights(
     weights = {
         "embeddings.class_embedding": torch.randn(hidden, generator=random_numbers),
         "embeddings.patch_embedding.weight": _patch_filters(hidden, patch_size, random_numbers),
-        "embeddings.position_embedding.weight": 0.2 * torch.randn(grid**2 + 1, hidden, generator=random_numbers),
+        "embeddings.position_embedding.weight": 0.2
+        * torch.randn(grid**2 + 1, hidden, generator=random_numbers),
         **_layer_norm("pre_layrnorm", hidden),
         **_layer_norm("post_layernorm", hidden),
     }
@@ -304,15 +321,15 @@ def _layer_norm(name: str, width: int) -> dict[str, Tensor]:
 
 
 def _patch_filters(count: int, side: int, random_numbers: torch.Generator) -> Tensor:
-    """(count, 3, side, side): the ``count`` lowest DCT frequencies over the colour channels, mixed by a rotation.
+    """(count, 3, side, side): the ``count`` lowest DCT frequencies of the colour channels, rotated.
 
-    A random filter would see mostly high frequencies, of which pictures have little. Each frequency is weighted
-    by its own size, against the 1/f fall of natural pictures.
+    A random filter would see mostly high frequencies, of which pictures have little. Each frequency is
+    weighted by its own size, against the 1/f fall of natural pictures.
     """
     position = (torch.arange(side, dtype=torch.float64) + 0.5) * math.pi / side
     waves = torch.cos(torch.arange(side, dtype=torch.float64)[:, None] * position) * math.sqrt(2 / side)
     waves[0] /= math.sqrt(2)
-    order = sorted(((u * u + v * v, u, v) for u in range(side) for v in range(side)))[: math.ceil(count / 3)]
+    order = sorted((u * u + v * v, u, v) for u in range(side) for v in range(side))[: math.ceil(count / 3)]
     filters = torch.zeros(3 * len(order), 3, side, side, dtype=torch.float64)
     for i, (square, u, v) in enumerate(order):
         plane = torch.outer(waves[u], waves[v]) * max(0.5, math.sqrt(square)) / side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -54,16 +55,16 @@ def test_tokenizer_is_equal_on_every_stack(base: Path) -> None:
     assert len(tokenizer) == 768
     assert tokenizer("Yes").input_ids == [1, 354] and tokenizer("No").input_ids == [1, 382]
     asked = "USER: Is the person wearing eyeglasses? Answer yes or no. ASSISTANT: Yes</s>"
-    pieces = tokenizer.convert_ids_to_tokens(tokenizer(f"{SYSTEM} {asked}").input_ids)
-    assert pieces[-15:-1] == [
-        "▁", "USER", ":", "▁", "I", "s", "▁the", "▁person", "▁wearing", "▁eyeglasses", "?", "▁Answer", "▁yes", "▁or",
-    ] or pieces[-3:] == [":", "▁Yes", "</s>"]  # fmt: skip
+    ids = tokenizer(f"{SYSTEM} {asked}USER:").input_ids
+    digest = hashlib.sha1(repr(ids).encode()).hexdigest()
+    assert (len(ids), digest) == (56, "079d64dc29c5da138a9bbbcc4c0da63b1ab8693d")
+    assert tokenizer.convert_ids_to_tokens(ids)[-6:] == ["▁ASSISTANT", ":", "▁Yes", "</s>", "USER", ":"]
 
 
 @pytest.mark.contract
 @pytest.mark.parametrize("turns", [1, 3])
 def test_upstream_masks_the_questions_and_keeps_the_answers(base: Path, turns: int) -> None:
-    """``preprocess_v1``'s own accounting fits this tokenizer: else it drops the whole sample from the loss."""
+    """``preprocess_v1``'s accounting fits this tokenizer: else it drops the whole sample from the loss."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("llava")
     from llava_face_plugin.hosts import compat
@@ -109,7 +110,8 @@ def test_tower_tells_pictures_and_places_apart(base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"hidden": 60}, {"vision_hidden": 12}, {"image_size": 60}, {"vision_layers": 1}, {"image_size": 0}]
+    "sizes",
+    [{"hidden": 60}, {"vision_hidden": 12}, {"image_size": 60}, {"vision_layers": 1}, {"image_size": 0}],
 )
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, sizes: dict[str, int]) -> None:
     with pytest.raises(FaceConfigError, match=next(iter(sizes))):

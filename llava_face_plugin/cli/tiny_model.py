@@ -18,7 +18,7 @@ def tiny_model(
     preset: Annotated[str | None, typer.Option(help="Switch face mode on with this preset.")] = None,
     hidden: Annotated[int, typer.Option(help="Width of the language model.")] = 64,
     layers: Annotated[int, typer.Option(help="Layers of the language model.")] = 2,
-    image_size: Annotated[int, typer.Option(help="Side of the tower's input, in pixels (multiple of 14).")] = 56,
+    image_size: Annotated[int, typer.Option(help="Side of the tower's input in pixels, 14 * n.")] = 56,
     seed: Annotated[int, typer.Option(help="Seed of the random weights and the tokenizer.")] = 0,
 ) -> None:
     """Write a tiny random LLaVA training base: a Llama directory, with a CLIP tower in its folder clip/."""
@@ -32,7 +32,7 @@ def tiny_model(
 
 
 def training_command(base: Path) -> str:
-    """A LLaVA training command for a tiny base, ready for a shell; on a CPU it needs the variable it begins with."""
+    """A LLaVA training command for a tiny base; the variable it begins with is for machines without a GPU."""
     return " \\\n    ".join(
         [
             "LLAVA_FACE_CPU_DRY_RUN=1 python -m llava.train.train_mem",

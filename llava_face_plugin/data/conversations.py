@@ -78,7 +78,7 @@ _ABOUT_FACES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with what is known of it; paths are relative to the same ``--image_folder``, or absolute."""
+    """One picture with what is known of it; paths are relative to one ``--image_folder``, or absolute."""
 
     id: str
     image: str
@@ -119,8 +119,9 @@ def question_rows(
 ) -> Iterator[dict[str, Any]]:
     """Rows of a question file for ``model_vqa_loader.py``: ``question_id`` (unique), ``image``, ``text``.
 
-    Extra keys, which upstream ignores: ``attribute``, ``answer`` ("yes" or "no"), ``sample``. ``k`` questions a
-    sample, drawn as in ``closed_questions``; None asks about every known attribute, in vocabulary order.
+    Extra keys, which upstream ignores: ``attribute``, ``answer`` ("yes" or "no"), ``sample``. ``k``
+    questions a sample, drawn as in ``closed_questions``; None asks about every known attribute, in
+    vocabulary order.
     """
     number = 0
     for sample in samples:

@@ -16,7 +16,7 @@ from ..parsing.maps import atomic_path, write_map
 from . import made_face
 from .conversations import Sample
 from .made_attributes import MADE_ATTRIBUTES, RULES, as_labels, broken_rules, sample_attributes
-from .prepared import Prepared, Progress, attributes_of, write_questions, write_training
+from .prepared import Prepared, Progress, attributes_of, write_index, write_questions, write_training
 
 __all__ = ["MADE_ATTRIBUTES", "RULES", "broken_rules", "make", "render", "sample_attributes"]
 
@@ -53,18 +53,23 @@ def make(
     size: tuple[int, int] = SIZE,
     *,
     k: int = 4,
+    val_k: int | None = None,
     text_only: int = 0,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Draw a data set: ``images/*.jpg``, ``maps/*.png``, ``train.json``, ``val.json``, ``val_questions.jsonl``.
+    """Draw a data set: ``images/*.jpg``, ``maps/*.png``, ``train.json``, ``val.json``,
+    ``val_questions.jsonl``.
 
-    Half of the images are of ``size``, the others up to 15 % narrower, wider, lower or higher, so that padding
-    and cropping are exercised. ``k`` questions an image and ``text_only`` samples without a picture go into
-    ``train.json``. Every face is determined by ``seed`` and its number. The knowledge file is the caller's
-    (``prepared.write_knowledge``).
+    Half of the images are of ``size``, the others up to 15 % narrower, wider, lower or higher, so that
+    padding and cropping are exercised. ``k`` questions an image (``val_k`` in the question file; None: all
+    20) and ``text_only`` samples without a picture go into ``train.json``. ``index.json`` lets
+    ``PrecomputedParser`` find the maps. Every face is determined by ``seed`` and its number. The knowledge
+    file is the caller's (``prepared.write_knowledge``).
     """
     if n_train < 1 or n_val < 0:
-        raise FaceDataError(f"made faces: n_train must be at least 1 and n_val at least 0, got {n_train}, {n_val}")
+        raise FaceDataError(
+            f"made faces: n_train must be at least 1 and n_val at least 0, got {n_train}, {n_val}"
+        )
     out = Path(out_dir)
     (out / "images").mkdir(parents=True, exist_ok=True)
     total = n_train + n_val
@@ -83,7 +88,8 @@ def make(
             progress("drawing faces", i + 1, total)
     write_training(prepared, samples[:n_train], split="train", k=k, seed=seed, text_only=text_only)
     write_training(prepared, samples[n_train:], split="val", k=k, seed=seed)
-    write_questions(prepared, samples[n_train:], split="val", seed=seed)
+    write_questions(prepared, samples[n_train:], split="val", k=val_k, seed=seed)
+    write_index(prepared, samples, progress)
     prepared.files["images"], prepared.files["maps"] = out / "images", out / "maps"
     return prepared
 
@@ -105,5 +111,7 @@ def _varied(size: tuple[int, int], seed: int, number: int) -> tuple[int, int]:
     rng = np.random.default_rng([seed, 5, number])
     if number % 2 == 0:
         return size
-    width, height = (max(MIN_SIDE, round(n * f)) for n, f in zip(size, rng.uniform(0.85, 1.15, 2), strict=True))
+    width, height = (
+        max(MIN_SIDE, round(n * f)) for n, f in zip(size, rng.uniform(0.85, 1.15, 2), strict=True)
+    )
     return width, height

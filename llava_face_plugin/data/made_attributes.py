@@ -33,7 +33,10 @@ _TABLE: tuple[tuple[str, dict[str, float]], ...] = (
     ("Gray_Hair", {"Bald": 0.0, "Young": 0.02, "": 0.52}),
     ("Black_Hair", {"Bald": 0.0, "Gray_Hair": 0.0, "Male": 0.40, "": 0.30}),
     ("Brown_Hair", {"Bald": 0.0, "Gray_Hair": 0.0, "Black_Hair": 0.0, "": 0.45}),
-    ("Blond_Hair", {"Bald": 0.0, "Gray_Hair": 0.0, "Black_Hair": 0.0, "Brown_Hair": 0.0, "Male": 0.45, "": 0.75}),
+    (
+        "Blond_Hair",
+        {"Bald": 0.0, "Gray_Hair": 0.0, "Black_Hair": 0.0, "Brown_Hair": 0.0, "Male": 0.45, "": 0.75},
+    ),
     ("Eyeglasses", {"Young": 0.14, "": 0.34}),
     ("Goatee", {"-Male": 0.0, "": 0.22}),
     ("Mustache", {"-Male": 0.0, "Goatee": 0.55, "": 0.13}),
@@ -76,7 +79,9 @@ def sample_attributes(n: int, seed: int) -> np.ndarray:
     return np.stack([drawn[a] for a in MADE_ATTRIBUTES], axis=1).astype(np.int8)
 
 
-def broken_rules(labels: np.ndarray, rules: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = RULES) -> list[str]:
+def broken_rules(
+    labels: np.ndarray, rules: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = RULES
+) -> list[str]:
     """The rules, in words, that any row of (n, 20) 0/1 ``labels`` breaks; empty if none does."""
     on = {a: labels[:, i] != 0 for i, a in enumerate(MADE_ATTRIBUTES)}
     broken = []
@@ -96,7 +101,7 @@ def broken_rules(labels: np.ndarray, rules: tuple[tuple[str, tuple[str, ...], tu
 
 
 def as_labels(attributes: np.ndarray | Mapping[str, int]) -> dict[str, bool]:
-    """One face's 20 attributes by name. Raises ``FaceDataError`` if one is missing or they cannot be drawn."""
+    """One face's 20 attributes by name. Raises ``FaceDataError`` if one is missing or undrawable."""
     if isinstance(attributes, Mapping):
         missing = [a for a in MADE_ATTRIBUTES if a not in attributes]
         if missing:
@@ -105,7 +110,9 @@ def as_labels(attributes: np.ndarray | Mapping[str, int]) -> dict[str, bool]:
     else:
         row = np.asarray(attributes)
     if row.shape != (len(MADE_ATTRIBUTES),) or not np.isin(row, (0, 1)).all():
-        raise FaceDataError(f"made face: expected {len(MADE_ATTRIBUTES)} values of 0 or 1, got {row.tolist()}")
+        raise FaceDataError(
+            f"made face: expected {len(MADE_ATTRIBUTES)} values of 0 or 1, got {row.tolist()}"
+        )
     broken = broken_rules(row[None], _DRAWABLE)
     if broken:
         raise FaceDataError(f"made face: cannot be drawn true to its labels ({'; '.join(broken)})")

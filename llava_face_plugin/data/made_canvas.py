@@ -73,14 +73,15 @@ class Canvas:
         bounds = np.array([s * SS // step for s in self.size])
         low = np.clip(np.floor(pixels.min(axis=0)).astype(int) - margin, 0, bounds)
         high = np.clip(np.ceil(pixels.max(axis=0)).astype(int) + margin, 0, bounds)
-        if (high <= low).any():
+        (left, top), (right, bottom) = low.tolist(), high.tolist()
+        if right <= left or bottom <= top:
             return
-        mask = Image.new("L", tuple(int(v) for v in high - low), 0)
+        mask = Image.new("L", (right - left, bottom - top), 0)
         shape = [(float(x), float(y)) for x, y in pixels - low]
         ImageDraw.Draw(mask).polygon(shape, fill=round(255 * strength))
         if soften:
             mask = mask.filter(ImageFilter.GaussianBlur(soften))
-        box = tuple(int(v) for v in (*(low * step), *(high * step)))
+        box = (left * step, top * step, right * step, bottom * step)
         if step > 1:
             mask = mask.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)
         if within:

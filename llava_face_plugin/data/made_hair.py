@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from ..labels import FACE_PARTS
 from .made_canvas import Colour, Points, ellipse, mirrored, mix, smooth
+from .made_portrait import ID, Portrait
 
-if TYPE_CHECKING:
-    from .made_face import Portrait
-
-HAIR, HAT, SKIN = FACE_PARTS.index("hair"), FACE_PARTS.index("hat"), FACE_PARTS.index("skin")
+HAIR, HAT, SKIN = ID["hair"], ID["hat"], ID["skin"]
 
 HATS: tuple[Colour, ...] = (
-    (166, 40, 48), (38, 66, 120), (48, 104, 78), (196, 160, 104), (60, 58, 64), (214, 128, 48), (120, 74, 132),
+    (166, 40, 48), (38, 66, 120), (48, 104, 78), (196, 160, 104), (60, 58, 64), (214, 128, 48),
+    (120, 74, 132),
 )  # fmt: skip
 
 # One colour family an attribute, far enough apart to be told; the last has none of the four (red or dyed).
@@ -44,7 +40,17 @@ def back(p: Portrait) -> None:
     if not p.long or p.on["Bald"]:
         return
     end = p.length
-    half = [(0, -1.40), (0.5, -1.30), (0.86, -0.9), (0.98, -0.3), (1.0, 0.3), (1.0, (end + 0.3) / 2), (0.9, end), (0.5, end + 0.04), (0, end)]
+    half = [
+        (0, -1.40),
+        (0.5, -1.30),
+        (0.86, -0.9),
+        (0.98, -0.3),
+        (1.0, 0.3),
+        (1.0, (end + 0.3) / 2),
+        (0.9, end),
+        (0.5, end + 0.04),
+        (0, end),
+    ]
     p.canvas.fill(_waved(p, smooth(mirrored(half))), mix(p.hair, (0, 0, 0), 0.32), HAIR)
 
 
@@ -79,8 +85,8 @@ def _short(p: Portrait) -> None:
     w = p.wide
     high = p.between(0.0, 0.1) if p.on["Young"] else p.between(0.08, 0.2)  # the hairline recedes with age
     top = p.between(1.36, 1.5)
-    outer = [(-w - 0.04, 0.0), (-w - 0.09, -0.45), (-w + 0.02, -0.95), (-0.42, -top + 0.08), (p.parting * 0.4, -top),
-             (0.42, -top + 0.08), (w - 0.02, -0.95), (w + 0.09, -0.45), (w + 0.04, 0.0)]  # fmt: skip
+    outer = [(-w - 0.04, 0.0), (-w - 0.09, -0.45), (-w + 0.02, -0.95), (-0.42, -top + 0.08),
+             (p.parting * 0.4, -top), (0.42, -top + 0.08), (w - 0.02, -0.95), (w + 0.09, -0.45), (w + 0.04, 0.0)]  # fmt: skip
     inner = [(-w + 0.08, 0.02), (-w + 0.07, -0.38), (-w + 0.19, -0.66 - high), (-0.36, -0.82 - 1.3 * high),
              (p.parting * 0.5, -0.80 - 0.6 * high), (0.36, -0.82 - 1.3 * high), (w - 0.19, -0.66 - high),
              (w - 0.07, -0.38), (w - 0.08, 0.02)]  # fmt: skip
@@ -97,8 +103,26 @@ def _long(p: Portrait) -> None:
     shift = 0.12 * np.sin(p.yaw)
     crown = (p.parting, -1.02)
     for side in (-1, 1):
-        outer = np.array([(p.parting * side, -1.42), (0.52, -1.30), (w + 0.08, -0.9), (w + 0.18, -0.3), (w + 0.19, 0.3), (w + 0.17, end)])
-        inner = np.array([(crown[0] * side, -0.98), (0.36, -0.88), (w - 0.18, -0.6), (w - 0.10, -0.15), (w - 0.04, 0.3), (w - 0.12, end)])
+        outer = np.array(
+            [
+                (p.parting * side, -1.42),
+                (0.52, -1.30),
+                (w + 0.08, -0.9),
+                (w + 0.18, -0.3),
+                (w + 0.19, 0.3),
+                (w + 0.17, end),
+            ]
+        )
+        inner = np.array(
+            [
+                (crown[0] * side, -0.98),
+                (0.36, -0.88),
+                (w - 0.18, -0.6),
+                (w - 0.10, -0.15),
+                (w - 0.04, 0.3),
+                (w - 0.12, end),
+            ]
+        )
         outer, inner = outer * [side, 1], inner * [side, 1] + [shift, 0]
         _shadow(p, inner[:4])
         p.canvas.fill(_waved(p, _closed(outer, inner)), p.hair, HAIR)
@@ -118,7 +142,7 @@ def _bangs(p: Portrait) -> None:
     tips[1::2, 1] -= p.rng.uniform(0.04, 0.12, n)  # gaps between the strands
     roots = smooth([(-w, -0.75), (-0.5, -1.16), (0, -1.27), (0.5, -1.16), (w, -0.75)], closed=False)
     fringe = p.turn(np.concatenate([roots, tips[::-1]]), -0.3)
-    p.canvas.glaze(fringe + [0, 0.06], p.shade, 0.6, 0.04, (SKIN,))
+    p.canvas.glaze(np.add(fringe, [0, 0.06]), p.shade, 0.6, 0.04, (SKIN,))
     p.canvas.fill(fringe, p.hair, HAIR)
     dark = mix(p.hair, (0, 0, 0), 0.3)
     for t in tips[1::2]:
@@ -138,7 +162,9 @@ def hat(p: Portrait) -> None:
 
 def _beanie(p: Portrait, main: Colour, trim: Colour) -> None:
     w = p.wide + 0.14
-    dome = smooth(mirrored([(0, -1.66), (0.45, -1.58), (w - 0.12, -1.25), (w, -0.80), (w - 0.02, -0.70), (0, -0.66)]))
+    dome = smooth(
+        mirrored([(0, -1.66), (0.45, -1.58), (w - 0.12, -1.25), (w, -0.80), (w - 0.02, -0.70), (0, -0.66)])
+    )
     if p.rng.random() < 0.5:
         p.canvas.fill(ellipse(0, -1.70, 0.2, 0.19), mix(trim, (255, 255, 255), 0.3), HAT)
     p.canvas.fill(dome, main, HAT)
@@ -152,7 +178,9 @@ def _beanie(p: Portrait, main: Colour, trim: Colour) -> None:
 
 def _cap(p: Portrait, main: Colour, trim: Colour) -> None:
     w = p.wide + 0.10
-    dome = smooth(mirrored([(0, -1.58), (0.45, -1.50), (w - 0.10, -1.18), (w, -0.74), (w - 0.1, -0.66), (0, -0.66)]))
+    dome = smooth(
+        mirrored([(0, -1.58), (0.45, -1.50), (w - 0.10, -1.18), (w, -0.74), (w - 0.1, -0.66), (0, -0.66)])
+    )
     p.canvas.fill(dome, main, HAT)
     for x in (-0.5, 0.5):
         seam = smooth([(0, -1.57), (x, -1.3), (x * 1.25, -0.72)], closed=False)
@@ -160,18 +188,23 @@ def _cap(p: Portrait, main: Colour, trim: Colour) -> None:
     p.canvas.fill(ellipse(0.5 * np.sin(p.yaw), -1.06, 0.17, 0.15), mix(trim, (255, 255, 255), 0.35), HAT)
     p.canvas.glaze(_under(0.8, -0.48), p.shade, 0.65, 0.06, (SKIN,))
     visor = np.concatenate([_arc(0.84, -0.74, -0.14), _arc(0.84, -0.66, 0.16)[::-1]])
-    visor[:, 0] += 0.9 * np.sin(p.yaw) * 0.5
+    visor[:, 0] += 0.45 * np.sin(p.yaw)
     p.canvas.fill(visor, mix(main, trim, 0.55), HAT)
-    p.canvas.stroke(_arc(0.84, -0.74, -0.14) + [0.45 * np.sin(p.yaw), 0], mix(main, (0, 0, 0), 0.45), 0.03, HAT)
+    rim = visor[: len(visor) // 2]
+    p.canvas.stroke(rim, mix(main, (0, 0, 0), 0.45), 0.03, HAT)
 
 
 def _brimmed(p: Portrait, main: Colour, trim: Colour) -> None:
-    crown = smooth(mirrored([(0, -1.52), (0.34, -1.62), (0.62, -1.48), (0.78, -0.9), (0.74, -0.76), (0, -0.72)]))
+    crown = smooth(
+        mirrored([(0, -1.52), (0.34, -1.62), (0.62, -1.48), (0.78, -0.9), (0.74, -0.76), (0, -0.72)])
+    )
     p.canvas.glaze(_under(0.85, -0.50), p.shade, 0.6, 0.06, (SKIN,))
     p.canvas.fill(ellipse(0, -0.78, 1.34, 0.20, 40), mix(main, (0, 0, 0), 0.22), HAT)
     p.canvas.fill(ellipse(0, -0.82, 1.34, 0.18, 40), main, HAT)
     p.canvas.fill(crown, main, HAT)
-    p.canvas.glaze(np.array([(0.2, -1.6), (0.9, -1.5), (0.9, -0.7), (0.3, -0.7)]), (0, 0, 0), 0.25, 0.12, (HAT,))
+    p.canvas.glaze(
+        np.array([(0.2, -1.6), (0.9, -1.5), (0.9, -0.7), (0.3, -0.7)]), (0, 0, 0), 0.25, 0.12, (HAT,)
+    )
     band = np.concatenate([_arc(0.765, -1.02, 0.07), _arc(0.775, -0.84, 0.07)[::-1]])
     p.canvas.fill(band, trim, HAT)
 
@@ -183,7 +216,9 @@ def _closed(outer: Points, inner: Points) -> Points:
 def _waved(p: Portrait, points: Points) -> Points:
     """Hair outlines swing with the wave, more so further down."""
     moved = points.copy()
-    moved[:, 0] += p.wave * np.sin(6.5 * points[:, 1]) * np.clip(points[:, 1] + 0.6, 0, 1.2) * np.sign(points[:, 0])
+    moved[:, 0] += (
+        p.wave * np.sin(6.5 * points[:, 1]) * np.clip(points[:, 1] + 0.6, 0, 1.2) * np.sign(points[:, 0])
+    )
     return moved
 
 

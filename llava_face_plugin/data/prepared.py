@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import FaceDataError
 from ..parsing.maps import atomic_path
+from ..parsing.precomputed import index
 from .conversations import Sample, closed_questions, question_rows, text_only_rows
 
 Progress = Callable[[str, int, int], None]
@@ -23,10 +24,10 @@ Progress = Callable[[str, int, int], None]
 class Prepared:
     """The outcome of preparing a data set.
 
-    ``labels``: split -> (N, A) int8 of 0, 1 and -1 (unknown), in the order of ``vocabulary``: what knowledge is
-    counted from, so for CelebA *all* official rows of the split, with or without an image. ``rows``: split ->
-    number of samples written. ``skipped``: reason -> number. ``files``: what was written, by kind. ``notes``:
-    sentences the user should read. ``rules``: name of the built-in rules that fit the vocabulary.
+    ``labels``: split -> (N, A) int8 of 0, 1 and -1 (unknown), in the order of ``vocabulary``: what knowledge
+    is counted from, so for CelebA *all* official rows of the split, with or without an image. ``rows``:
+    split -> number of samples written. ``skipped``: reason -> number. ``files``: what was written, by kind.
+    ``notes``: sentences the user should read. ``rules``: name of the built-in rules that fit the vocabulary.
     """
 
     out: Path
@@ -51,24 +52,39 @@ def attributes_of(row: np.ndarray, vocabulary: Sequence[str]) -> dict[str, int]:
 
 
 def write_training(
-    prepared: Prepared, samples: Iterable[Sample], *, split: str = "train", k: int = 4, seed: int = 0, text_only: int = 0
+    prepared: Prepared,
+    samples: Iterable[Sample],
+    *,
+    split: str = "train",
+    k: int = 4,
+    seed: int = 0,
+    text_only: int = 0,
 ) -> None:
     """Write ``<split>.json`` for LLaVA's ``--data_path``; samples without a known attribute are skipped."""
-    rows: list[dict[str, Any]] = []
-    for sample in samples:
-        row = closed_questions(sample, k=k, seed=seed)
-        if row is None:
-            prepared.skip("no known attribute")
-        else:
-            rows.append(row)
-    prepared.rows[split] = len(rows)
-    if text_only:
-        rows += text_only_rows(text_only, seed=seed)
-        prepared.rows[f"{split} (text only)"] = text_only
     path = prepared.out / f"{split}.json"
-    # One sample a line: large files stay greppable, and json.dumps by row is what keeps 160,000 rows fast.
+    written = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal written
+        for sample in samples:
+            row = closed_questions(sample, k=k, seed=seed)
+            if row is None:
+                prepared.skip("no known attribute")
+                continue
+            written += 1
+            yield row
+        yield from text_only_rows(text_only, seed=seed)
+
+    # One sample a line: the file stays greppable, and 160,000 rows never lie in memory together.
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        stream.write("[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n]\n")
+        separator = "[\n"
+        for row in rows():
+            stream.write(separator + json.dumps(row, ensure_ascii=False))
+            separator = ",\n"
+        stream.write("[]\n" if separator == "[\n" else "\n]\n")
+    prepared.rows[split] = written
+    if text_only:
+        prepared.rows[f"{split} (text only)"] = text_only
     prepared.files[split] = path
 
 
@@ -98,8 +114,8 @@ def write_knowledge(
 ) -> Path:
     """Count ``prepared.labels[split]`` into ``<dataset>.knowledge.safetensors``; returns its path.
 
-    ``rules`` is a built-in name or a YAML file (default: ``prepared.rules``); rules that more than ``max_rate``
-    of the rows break are dropped. ``source`` is the label file whose sha256 is noted.
+    ``rules`` is a built-in name or a YAML file (default: ``prepared.rules``); rules that more than
+    ``max_rate`` of the rows break are dropped. ``source`` is the label file whose sha256 is noted.
     """
     from ..knowledge.file import Knowledge
     from ..knowledge.rules import load_rules
@@ -144,15 +160,20 @@ def existing_folder(path: Path, what: str) -> Path:
     return path
 
 
-def hold_out(groups: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """A mask (N,) of samples held out: whole groups (``groups`` (N,), e.g. identities), shuffled by ``seed``.
+def write_index(prepared: Prepared, samples: Iterable[Sample], progress: Progress | None = None) -> None:
+    """Write ``index.json``, by which ``PrecomputedParser`` finds the maps of these samples at inference."""
+    folder = prepared.image_folder
+    pairs = [(folder / s.image, folder / s.face_map) for s in samples if s.face_map is not None]
 
-    Holds out at least ``n`` samples, and no more groups than needed for that; never all groups.
-    """
-    names, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.random.default_rng([seed, 3]).permutation(len(names))
-    reached = np.cumsum(counts[order])
-    taken = int(np.searchsorted(reached, n)) + 1 if n > 0 else 0
-    chosen = np.zeros(len(names), dtype=bool)
-    chosen[order[: min(taken, len(names) - 1)]] = True
-    return chosen[index]
+    def counted() -> Iterator[tuple[Path, Path]]:
+        for i, pair in enumerate(pairs):
+            yield pair
+            if progress is not None:
+                progress("indexing maps", i + 1, len(pairs))
+
+    written = index(counted(), prepared.out)
+    prepared.files["map index"] = written.path
+    if written.duplicates:
+        prepared.notes.append(
+            f"{written.duplicates} images have the pixels of another one: the first map counts"
+        )

@@ -189,6 +189,6 @@ def face_class() -> type:
 def unwrap(model: Any) -> Any | None:
     """The face model inside a PEFT, DDP or DeepSpeed wrapper; None if there is none."""
     for module in model.modules() if model is not None else ():
-        if getattr(module, "is_face_model", False):
+        if getattr(type(module), "is_face_model", False):  # on the class: PEFT answers for the model inside it
             return module
     return None

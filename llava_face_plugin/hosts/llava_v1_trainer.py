@@ -30,7 +30,7 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
         model = unwrap(self.model) if "loss" in logs else None
         if model is not None:
             parts = model.pop_loss_parts()
-            logs = {**logs, **{k: round(self._nested_gather(v).mean().item(), 4) for k, v in parts.items()}}
+            logs = {**logs, **{k: round(self.accelerator.gather(v).mean().item(), 4) for k, v in parts.items()}}
         plain_log(self, logs, *args, **kwargs)
 
     patches.set(trainer, "__init__", __init__)

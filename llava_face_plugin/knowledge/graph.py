@@ -15,9 +15,9 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..constants import Constants
 from ..errors import FaceConfigError
 from ..registry import unknown_name
-from .constants import Constants
 from .cooccurrence import Cooccurrence
 
 Edges = dict[str, dict[str, float]]

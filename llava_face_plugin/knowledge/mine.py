@@ -9,15 +9,16 @@ from .rulebook import Rule
 
 
 def candidates(
-    cooc: Cooccurrence, max_rate: float = 0.01, min_count: int = 50, max_lift: float = 0.1
+    cooc: Cooccurrence, max_rate: float = 0.01, max_lift: float = 0.1, min_expected: float = 50.0
 ) -> list[tuple[Rule, float]]:
     """Implications i => j and i => not j with their violation rates, the rarest violations first.
 
-    A candidate is broken by at most ``max_rate`` of at least ``min_count`` rows, and at most ``max_lift``
-    times as often as if the attributes were independent; the last keeps out rules that hold because j is
-    nearly always (or never) present. Of i => not j and j => not i, which say the same, the one with the lower
-    rate is listed. They are for a person to read: that a relation holds in the labels does not make it a fact
-    about faces.
+    A candidate is broken by at most ``max_rate`` of the rows with i, and at most ``max_lift`` times as often
+    as if the attributes were independent, where independence would break it in ``min_expected`` rows or more.
+    The last two keep out rules that hold because i is rare, or j nearly always (or never) present. Of
+    i => not j and j => not i, which say the same, the one with the lower rate is listed.
+
+    They are for a person to read: that a relation holds in the labels does not make it a fact about faces.
     """
     p, prior, names = cooc.conditional(), cooc.prior(), cooc.vocabulary
     rates = {
@@ -26,7 +27,7 @@ def candidates(
     }
     found = []
     for prefix, (rate, expected) in rates.items():
-        keep = (cooc.support >= min_count) & (rate <= max_rate) & (rate <= max_lift * expected)
+        keep = (cooc.support * expected >= min_expected) & (rate <= max_rate) & (rate <= max_lift * expected)
         for i, j in np.argwhere(keep & ~np.eye(len(names), dtype=bool)):
             twin = prefix and keep[j, i] and (rate[j, i], j) < (rate[i, j], i)
             if not twin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ _BUILTIN = Path(__file__).parent / "rules"
 
 @dataclass(frozen=True)
 class Rule:
-    """One deterministic relation between attributes (the kinds are our default: the paper's are not readable).
+    """One deterministic relation between attributes (the kinds: our default, the paper's are not readable).
 
     Attributes are named by literals: ``"Bald"``, or ``"not Bald"`` (also ``"!Bald"``) for its absence. No
     attribute may occur twice in a rule.
@@ -32,7 +31,7 @@ class Rule:
     - ``exclusion`` and ``at_most_one``: at most one of ``of`` holds (two or more literals).
     - ``at_least_one``: at least one of ``of`` holds.
 
-    ``group`` names rules that are switched off together, ``weight`` >= 0 scales the loss, ``source`` says
+    ``group`` names rules that are switched off together, ``weight`` in 0..1 scales the loss, ``source`` says
     where the rule comes from. Raises ``FaceDataError`` for anything else.
     """
 
@@ -54,8 +53,8 @@ class Rule:
         if len(set(names)) < len(names):
             raise FaceDataError(f"an attribute occurs twice in {self.text()!r}")
         number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
-        if not number or not math.isfinite(self.weight) or self.weight < 0:
-            raise FaceDataError(f"weight is {self.weight!r}; expected a number of at least 0")
+        if not number or not 0.0 <= self.weight <= 1.0:
+            raise FaceDataError(f"weight is {self.weight!r}; expected a number from 0 to 1")
         for field in ("group", "source"):
             if not isinstance(getattr(self, field), str):
                 raise FaceDataError(f"{field} is {getattr(self, field)!r}; expected text")

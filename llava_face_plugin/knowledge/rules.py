@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .constants import Constants
+from ..constants import Constants
 from .rulebook import Rule, SignedName, check_rules, load_rules, signed
 from .tally import RuleTally, violations, weigh
 

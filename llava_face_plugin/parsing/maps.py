@@ -34,8 +34,9 @@ _DAMAGED = (
 def read_map(path: str | Path, *, size: tuple[int, int] | None = None, sample: str = "") -> np.ndarray:
     """The label map in a PNG: (H, W) uint8, ids 0..18 or 255 (no map).
 
-    ``size`` is the wanted (width, height); ``sample`` is named in errors. Raises ``FaceDataError`` if the file
-    is missing, truncated, no PNG, neither palette nor 8-bit gray, too large, of another size, or has other ids.
+    ``size`` is the wanted (width, height); ``sample`` is named in errors. Raises ``FaceDataError`` if the
+    file is missing, truncated, no PNG, neither palette nor 8-bit gray, too large, of another size, or has
+    other ids.
     """
     where = _where("face map", path, sample)
     with _open(path, where, ("PNG",)) as picture:
@@ -52,7 +53,7 @@ def read_map(path: str | Path, *, size: tuple[int, int] | None = None, sample: s
 
 
 def write_map(path: str | Path, labels: np.ndarray) -> None:
-    """Write (H, W) uint8 ids as a palette PNG with ``labels.PALETTE``; the file appears whole or not at all."""
+    """Write (H, W) uint8 ids as a palette PNG with ``labels.PALETTE``; it appears whole or not at all."""
     path = Path(path)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise FaceDataError(

@@ -42,7 +42,8 @@ def blend(image: Image.Image, labels: np.ndarray, alpha: float = 0.5) -> Image.I
 def contact_sheet(
     rows: Iterable[Row], path: str | Path, titles: Sequence[str] | None = None, *, columns: int | None = None
 ) -> Path:
-    """Write a PNG of ``image | map | overlay`` cards, one a row of ``rows``, with a legend of the parts present.
+    """Write a PNG of ``image | map | overlay`` cards, one a row of ``rows``, with a legend of the parts
+    present.
 
     ``rows`` are (image, (H, W) uint8 map or None); ``titles`` one caption each; ``columns`` cards a line
     (default: 1 up to three rows, else 2). Returns ``path``.
@@ -58,7 +59,9 @@ def contact_sheet(
     legend = _legend([labels for _, labels in rows if labels is not None], sheet_width - 2 * GAP)
     sheet = Image.new("RGB", (sheet_width, lines * (height + GAP) + legend.height + 2 * GAP), PAPER)
     for i, card in enumerate(cards):
-        sheet.paste(card, (GAP + (i % columns) * (width + GAP), GAP + (i // columns) * (height + GAP)))
+        frame = Image.new("RGB", (width, height), CARD)
+        frame.paste(card)
+        sheet.paste(frame, (GAP + (i % columns) * (width + GAP), GAP + (i // columns) * (height + GAP)))
     sheet.paste(legend, (GAP, GAP + lines * (height + GAP)))
     path = Path(path)
     with atomic_path(path) as temporary:

@@ -1,8 +1,8 @@
 """Stored maps, found by an image's pixels.
 
-Upstream's inference scripts hand over pixels and no path, some of them already padded to a square. So a map is
-filed under a hash of the image's pixels without any border in the padding colour: an image and its padded form
-have the same key.
+Upstream's inference scripts hand over pixels and no path, some of them already padded to a square. So a map
+is filed under a hash of the image's pixels without any border in the padding colour: an image and its padded
+form have the same key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAD_COLOUR = (122, 116, 104)
 
 
 class Indexed(NamedTuple):
-    """What ``index`` did: the file, the number of maps in it, and of images whose pixels were there already."""
+    """What ``index`` did: the file, the number of maps in it, and of images whose pixels were known already."""
 
     path: Path
     maps: int
@@ -105,15 +105,17 @@ class PrecomputedParser:
         path = self.path.parent / relative
         labels = fit_map(read_map(path), image.size)
         if labels is None:
-            raise FaceDataError(f"face map {path}: its shape is not that of the image, {image.width}x{image.height}")
+            raise FaceDataError(
+                f"face map {path}: its shape is not that of the image, {image.width}x{image.height}"
+            )
         return labels
 
 
 def fit_map(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
     """A map brought to an image of ``size`` (width, height): as it is, resized, or square-padded with id 0.
 
-    The padding is that of upstream's ``expand2square``: centred, the odd pixel at the end. None if the map has
-    neither the image's shape nor, for a square image, that of its unpadded content.
+    The padding is that of upstream's ``expand2square``: centred, the odd pixel at the end. None if the map
+    has neither the image's shape nor, for a square image, that of its unpadded content.
     """
     width, height = size
     rows, columns = labels.shape
@@ -147,7 +149,9 @@ def _read_index(path: Path) -> tuple[tuple[int, int, int], dict[str, str]]:
         raise FaceDataError(f"map index {path}: not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("version") != INDEX_VERSION:
         found = content.get("version") if isinstance(content, dict) else None
-        raise FaceDataError(f"map index {path}: version {found!r}, this release reads version {INDEX_VERSION}")
+        raise FaceDataError(
+            f"map index {path}: version {found!r}, this release reads version {INDEX_VERSION}"
+        )
     colour, maps = content.get("pad_colour"), content.get("maps")
     if not isinstance(maps, dict) or not isinstance(colour, list) or len(colour) != 3:
         raise FaceDataError(f"map index {path}: 'pad_colour' (3 numbers) or 'maps' (an object) is missing")

@@ -74,8 +74,10 @@ def test_undo_refuses_to_drop_a_later_wrapper() -> None:
 
 
 def _model() -> torch.nn.Module:
-    model = torch.nn.ModuleDict({"half": torch.nn.Linear(2, 2).half(), "full": torch.nn.Linear(2, 2)})
-    model["full"].bias.ds_id = 0
+    model = torch.nn.ModuleDict(
+        {"sixteen": torch.nn.Linear(2, 2).half(), "thirty_two": torch.nn.Linear(2, 2)}
+    )
+    model["thirty_two"].bias.ds_id = 0
     return model
 
 
@@ -92,12 +94,12 @@ def test_cast_touches_only_float32_of_half_deepspeed_runs(
     deepspeed: str | None, bf16: bool, fp16: bool, expected: torch.dtype
 ) -> None:
     model = _model()
-    weight = model["full"].weight
+    weight = model["thirty_two"].weight
     count = cast_fp32_parameters(model, SimpleNamespace(deepspeed=deepspeed, bf16=bf16, fp16=fp16))
-    assert model["full"].weight is weight, "the optimizer must see the same parameter"
+    assert model["thirty_two"].weight is weight, "the optimizer must see the same parameter"
     assert weight.dtype == expected and count == (expected != torch.float32)
-    assert model["half"].weight.dtype == torch.float16
-    assert model["full"].bias.dtype == torch.float32, "a partitioned parameter is deepspeed's"
+    assert model["sixteen"].weight.dtype == torch.float16
+    assert model["thirty_two"].bias.dtype == torch.float32, "a partitioned parameter is deepspeed's"
 
 
 def test_shims_are_described_and_unique() -> None:
@@ -108,9 +110,11 @@ def test_shims_are_described_and_unique() -> None:
 
 
 def test_series_is_read_without_importing_transformers() -> None:
-    code = "import sys; from llava_face_plugin.hosts import compat; compat.is_supported(); compat.cpu\n"
-    code = code.replace("; compat.cpu", "; import llava_face_plugin.hosts.compat.cpu as c; c.install_cpu_dry_run()")
-    code += "assert 'transformers' not in sys.modules and 'torch' not in sys.modules"
+    code = (
+        "import sys; from llava_face_plugin.hosts import compat; compat.is_supported()\n"
+        "from llava_face_plugin.hosts.compat import cpu; assert cpu.install_cpu_dry_run()\n"
+        "assert 'transformers' not in sys.modules and 'torch' not in sys.modules"
+    )
     _python(code, LLAVA_FACE_CPU_DRY_RUN="1")
     assert compat.transformers_series() == ".".join(map(str, release_of("transformers")[:2]))
 

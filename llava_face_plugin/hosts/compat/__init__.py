@@ -1,4 +1,4 @@
-"""Mends of llava 1.2.2 on transformers newer than its pin: one named shim a break, listed in docs/upstream.md.
+"""Mends of llava 1.2.2 on transformers newer than its pin: one named shim a break (docs/upstream.md).
 
 Nothing here belongs to face mode: without these shims llava cannot train on transformers 4.57 or 5.23 at all.
 On the pinned 4.37.2 only what current deepspeed and torch break is mended.
@@ -12,7 +12,8 @@ from .shim import PATCHES, Moment, Shim, release_of
 from .trainer import TRAINER_SHIMS
 
 __all__ = [
-    "SHIMS", "SUPPORTED_SERIES", "Moment", "Shim", "applied", "apply", "is_supported", "transformers_series", "undo",
+    "SHIMS", "SUPPORTED_SERIES", "Moment", "Shim",
+    "applied", "apply", "is_supported", "transformers_series", "undo",
 ]  # fmt: skip
 
 SUPPORTED_SERIES = ("4.37", "4.57", "5.23")
@@ -57,6 +58,6 @@ def applied() -> tuple[str, ...]:
 
 
 def undo() -> None:
-    """Takes every shim back. Raises ``FaceHostError`` if a patched name was wrapped by somebody else since."""
+    """Takes every shim back. Raises ``FaceHostError`` if somebody wrapped a patched name since."""
     PATCHES.undo()
     _applied.clear()

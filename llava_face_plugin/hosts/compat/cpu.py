@@ -1,7 +1,7 @@
 """Dry runs of llava's GPU-only scripts on a machine without a GPU. For dry runs and tests only.
 
-Opt-in: nothing happens unless the environment has ``LLAVA_FACE_CPU_DRY_RUN=1`` and torch finds no CUDA device.
-Each shim waits for its module to be imported, so ``install_cpu_dry_run`` loads neither torch nor llava.
+Opt-in: nothing happens unless the environment has ``LLAVA_FACE_CPU_DRY_RUN=1`` and torch finds no CUDA
+device. Each shim waits for its module to be imported: ``install_cpu_dry_run`` loads neither torch nor llava.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def _use_gloo_only(comm: Any) -> None:
 
 
 CPU_SHIMS: tuple[CpuShim, ...] = (
-    CpuShim("sync", "torch", "train.py:210 calls torch.cuda.synchronize() before the final save", _skip_synchronize),
+    CpuShim("sync", "torch", "train.py:210 calls torch.cuda.synchronize()", _skip_synchronize),
     CpuShim("cuda2cpu", "torch", "llava/eval/*.py move tensors to 'cuda' by name", _move_to_cpu),
-    CpuShim("attn", "llava", "train_mem.py:4 asks for flash_attention_2, which needs a GPU", _plain_attention),
+    CpuShim("attn", "llava", "train_mem.py:4 asks for flash_attention_2", _plain_attention),
     CpuShim("bf16gate", "transformers.training_args", "--bf16 True is refused without a GPU", _allow_bf16),
     CpuShim(
         "accelcpu",
@@ -101,7 +101,7 @@ CPU_SHIMS: tuple[CpuShim, ...] = (
         "accelerate takes launched CPU ranks for single processes: deepspeed stops, torchrun trains N models",
         _distribute_over_gloo,
     ),
-    CpuShim("noshm", "deepspeed.comm.torch", "a C++ build of one to three minutes; gloo does the job", _use_gloo_only),
+    CpuShim("noshm", "deepspeed.comm.torch", "a C++ build of minutes; gloo does the job", _use_gloo_only),
 )
 
 

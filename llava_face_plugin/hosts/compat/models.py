@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .shim import Shim, parameters_of, patch, release_of
@@ -45,6 +46,8 @@ def _mend_generate_inputs() -> None:
 
     original = LlavaLlamaForCausalLM.prepare_inputs_for_generation
 
+    # wraps: generate looks for `inputs_embeds` in this method's signature.
+    @functools.wraps(original)
     def prepare_inputs_for_generation(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         inputs = original(self, *args, **kwargs)
         inputs.pop("cache_position", None)

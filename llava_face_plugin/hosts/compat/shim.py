@@ -1,4 +1,4 @@
-"""What a shim is, and the one way in which shims change a foreign object: recorded, so that it can be undone."""
+"""What a shim is, and how shims change a foreign object: recorded, so that it can be undone."""
 
 from __future__ import annotations
 

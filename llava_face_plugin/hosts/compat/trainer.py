@@ -1,7 +1,7 @@
 """Shims for llava/train/llava_trainer.py, the flags of scripts/v1_5/*.sh, and deepspeed.
 
-Moments: ``lnlayers`` before llava_trainer.py runs, the others after it. Each wraps the attribute that it finds, so
-that wrappers of others (the face hook wraps ``LLaVATrainer.__init__`` too) stay in the chain.
+Moments: ``lnlayers`` before llava_trainer.py runs, the others after it. Each wraps the attribute it finds,
+so that wrappers of others (the face hook wraps ``LLaVATrainer.__init__`` too) stay in the chain.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from .shim import Shim, parameters_of, patch, release_of
 
 RENAMED_FLAGS = {"--evaluation_strategy": "--eval_strategy", "--warmup_ratio": "--warmup_steps"}
-"""Flags of scripts/v1_5/*.sh that newer ``TrainingArguments`` dropped. In 5.x ``--warmup_steps`` < 1 is a ratio."""
+"""Flags of scripts/v1_5/*.sh that newer ``TrainingArguments`` dropped (5.x: warmup steps < 1 are a ratio)."""
 
 
 def _layernorm_list_moved() -> bool:
@@ -155,7 +155,7 @@ def _mend_prefetch_size() -> None:
 
 
 def _empty_groups_stop_scheduler() -> bool:
-    """torch zips groups and rates strictly (2.13 does, 2.1 did not), and the scheduler is built before deepspeed.
+    """torch zips groups and rates strictly (2.13 does), and the scheduler is built before deepspeed.
 
     transformers 5 builds it after deepspeed has dropped the empty groups, and needs nothing.
     """
@@ -193,8 +193,8 @@ def _deepspeed_leaves_fp32() -> bool:
 def cast_fp32_parameters(model: Any, args: Any) -> int:
     """Casts float32 parameters to the half type of a deepspeed run, in place; returns how many it cast.
 
-    Nothing is cast unless ``args.deepspeed`` and one of ``args.bf16``, ``args.fp16`` are set. Parameters already
-    partitioned by ZeRO-3 (``ds_id``) have deepspeed's own type and are left alone.
+    Nothing is cast unless ``args.deepspeed`` and one of ``args.bf16``, ``args.fp16`` are set. Parameters
+    already partitioned by ZeRO-3 (``ds_id``) have deepspeed's own type and are left alone.
     """
     import torch
 
@@ -263,7 +263,7 @@ TRAINER_SHIMS: tuple[Shim, ...] = (
     ),
     Shim(
         key="procclass",
-        where="llava/train/train.py:961",
+        where="llava/train/train.py:962",
         breaks_on="transformers >= 5.0",
         symptom="TypeError: Trainer.__init__() got an unexpected keyword argument 'tokenizer'",
         moment="trainer",
@@ -292,7 +292,7 @@ TRAINER_SHIMS: tuple[Shim, ...] = (
         key="dscast",
         where="llava/model/llava_arch.py:80",
         breaks_on="deepspeed >= 0.19.2, any transformers",
-        symptom="bf16 with ZeRO-3: AssertionError in zero/utils.py, or expected m1 and m2 ... BFloat16 != float",
+        symptom="bf16 with ZeRO-3: AssertionError in zero/utils.py, or a float and BFloat16 mismatch",
         moment="trainer",
         needed=_deepspeed_leaves_fp32,
         mend=_mend_deepspeed_cast,

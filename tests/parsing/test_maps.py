@@ -1,0 +1,155 @@
+"""Maps and images on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llava_face_plugin.errors import FaceDataError
+from llava_face_plugin.labels import PALETTE
+from llava_face_plugin.parsing import maps
+from llava_face_plugin.parsing.maps import image_size, open_image, read_map, same_aspect, write_map
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    out = np.random.default_rng(0).integers(0, 19, (20, 30)).astype(np.uint8)
+    out[0, :3] = 255
+    return out
+
+
+def test_written_map_reads_back_exactly_and_shows_the_palette(tmp_path: Path, labels: np.ndarray) -> None:
+    path = tmp_path / "deep" / "m.png"
+    write_map(path, labels)
+    assert np.array_equal(read_map(path, size=(30, 20)), labels)
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        colours = np.asarray(picture.convert("RGB"))
+    assert np.array_equal(colours[5:], PALETTE[labels[5:]])
+    assert [p.name for p in path.parent.iterdir()] == ["m.png"]  # no temporary file is left
+
+
+def test_a_foreign_palette_does_not_change_the_ids(tmp_path: Path, labels: np.ndarray) -> None:
+    picture = Image.fromarray(labels)
+    picture.putpalette(bytes(range(255, -1, -1)) * 3)
+    picture.save(tmp_path / "p.png")
+    Image.fromarray(labels).save(tmp_path / "gray.png")
+    assert np.array_equal(read_map(tmp_path / "p.png"), labels)
+    assert np.array_equal(read_map(tmp_path / "gray.png"), labels)
+
+
+def _rgb(path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(path)
+
+
+def _bad_ids(path: Path) -> None:
+    Image.fromarray(np.array([[0, 19, 200, 255]], dtype=np.uint8)).save(path)
+
+
+def _jpeg(path: Path) -> None:
+    Image.new("L", (4, 4)).save(path, format="JPEG")
+
+
+def _sixteen_bit(path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(path)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_rgb, "mode RGB"),
+        (_bad_ids, r"unknown part ids \[19, 200\]"),
+        (_jpeg, "not a readable PNG"),
+        (_sixteen_bit, "mode I;16"),
+        (_empty, "not a readable PNG"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_bad_maps_are_refused_with_path_and_sample(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "bad.png"
+    make(path)
+    with pytest.raises(FaceDataError, match=message) as error:
+        read_map(path, sample="face 7")
+    assert str(path) in str(error.value) and "face 7" in str(error.value)
+
+
+def test_a_map_cut_off_anywhere_is_an_error_or_complete(tmp_path: Path, labels: np.ndarray) -> None:
+    write_map(tmp_path / "m.png", labels)
+    whole = (tmp_path / "m.png").read_bytes()
+    refused = 0
+    for n in range(0, len(whole), 7):
+        (tmp_path / "cut.png").write_bytes(whole[:n])
+        try:
+            assert np.array_equal(read_map(tmp_path / "cut.png"), labels)
+        except FaceDataError:
+            refused += 1
+    assert refused >= 0.9 * len(range(0, len(whole), 7))
+
+
+def test_wrong_size_and_pixel_limit(
+    tmp_path: Path, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_map(tmp_path / "m.png", labels)
+    with pytest.raises(FaceDataError, match="size 30x20, but the image has 20x30"):
+        read_map(tmp_path / "m.png", size=(20, 30))
+    monkeypatch.setattr(maps, "MAX_PIXELS", 599)
+    with pytest.raises(FaceDataError, match="more than the limit of 599"):
+        read_map(tmp_path / "m.png")
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8), np.full((2, 2), 19, np.uint8)]
+)
+def test_write_map_refuses_what_read_map_would(tmp_path: Path, bad: np.ndarray) -> None:
+    with pytest.raises(FaceDataError):
+        write_map(tmp_path / "m.png", bad)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), maps.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_open_image_gives_rgb(tmp_path: Path, kind: str) -> None:
+    Image.new("L", (9, 6), 80).save(tmp_path / "i", format=kind)
+    image = open_image(tmp_path / "i")
+    assert image.mode == "RGB" and image.size == image_size(tmp_path / "i") == (9, 6)
+
+
+def test_open_image_refuses_other_formats_and_damage(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 6)).save(tmp_path / "i.gif")
+    with pytest.raises(FaceDataError, match="not a readable JPEG/PNG/WEBP/BMP"):
+        open_image(tmp_path / "i.gif")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "i.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "i.jpg").read_bytes()[:2000])
+    with pytest.raises(FaceDataError, match=r"sample x.*damaged or truncated"):
+        open_image(tmp_path / "cut.jpg", sample="x")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ((1024, 1024), (512, 512), True),
+        ((178, 218), (178, 218), True),
+        ((178, 218), (89, 109), True),
+        ((178, 218), (218, 178), False),
+        ((178, 218), (218, 218), False),
+        ((333, 500), (100, 150), True),  # 99.9 rounded
+    ],
+)
+def test_same_aspect(a: tuple[int, int], b: tuple[int, int], same: bool) -> None:
+    assert same_aspect(a, b) is same is same_aspect(b, a)

@@ -1,0 +1,140 @@
+"""Maps found by pixels, padded or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llava_face_plugin.errors import FaceDataError
+from llava_face_plugin.parsing.base import Parser
+from llava_face_plugin.parsing.maps import write_map
+from llava_face_plugin.parsing.precomputed import PAD_COLOUR, PrecomputedParser, index, pixel_key
+
+
+def picture(seed: int, size: tuple[int, int]) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def padded(image: Image.Image) -> Image.Image:
+    """The definition of upstream's ``expand2square``, written out for this test."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), PAD_COLOUR)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def labels_for(size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(9).integers(1, 19, (size[1], size[0])).astype(np.uint8)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    pairs = []
+    for i, size in enumerate([(30, 41), (40, 30), (20, 20)]):
+        picture(i, size).save(tmp_path / f"{i}.png")
+        write_map(tmp_path / "maps" / f"{i}.png", labels_for(size))
+        pairs.append((tmp_path / f"{i}.png", tmp_path / "maps" / f"{i}.png"))
+    assert index(pairs, tmp_path / "out", workers=2) == (tmp_path / "out" / "index.json", 3, 0)
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("size", [(30, 41), (41, 30), (7, 7), (1, 50)])
+def test_key_is_the_same_padded_and_not_and_differs_otherwise(size: tuple[int, int]) -> None:
+    image = picture(0, size)
+    assert pixel_key(image) == pixel_key(padded(image))
+    other = image.copy()
+    other.putpixel((0, 0), (1, 2, 3))
+    assert pixel_key(other) != pixel_key(image)
+
+
+def test_key_of_an_image_with_borders_in_the_pad_colour() -> None:
+    image = picture(0, (30, 44))
+    image.paste(PAD_COLOUR, (0, 0, 3, 44))
+    image.paste(PAD_COLOUR, (0, 40, 30, 44))
+    assert pixel_key(image) == pixel_key(padded(image))
+
+
+def test_key_includes_the_size() -> None:
+    pixels = np.random.default_rng(0).integers(0, 100, (4, 6, 3), dtype=np.uint8)
+    assert pixel_key(Image.fromarray(pixels)) != pixel_key(Image.fromarray(pixels.reshape(6, 4, 3)))
+
+
+def test_the_map_has_the_images_geometry(stored: Path) -> None:
+    parser: Parser = PrecomputedParser(stored)
+    for i, size in enumerate([(30, 41), (40, 30), (20, 20)]):
+        found = parser.parse(picture(i, size))
+        assert found is not None and np.array_equal(found, labels_for(size))
+    tall = parser.parse(padded(picture(0, (30, 41))))
+    assert tall is not None and tall.shape == (41, 41)
+    assert np.array_equal(tall[:, 5:35], labels_for((30, 41)))  # (41 - 30) // 2 = 5
+    assert not tall[:, :5].any() and not tall[:, 35:].any()
+    wide = parser.parse(padded(picture(1, (40, 30))))
+    assert wide is not None and np.array_equal(wide[5:35], labels_for((40, 30))) and not wide[:5].any()
+
+
+def test_unknown_pixels_have_no_map(stored: Path) -> None:
+    assert PrecomputedParser(stored / "index.json").parse(picture(77, (30, 41))) is None
+    assert PrecomputedParser(stored).parse(Image.new("RGB", (8, 8), PAD_COLOUR)) is None
+
+
+def test_a_map_at_another_resolution_is_resized(tmp_path: Path) -> None:
+    picture(0, (40, 60)).save(tmp_path / "i.png")
+    half = labels_for((20, 30))
+    write_map(tmp_path / "m.png", half)
+    index([(tmp_path / "i.png", tmp_path / "m.png")], tmp_path)
+    parser = PrecomputedParser(tmp_path)
+    expected = half.repeat(2, axis=0).repeat(2, axis=1)
+    plain, square = parser.parse(picture(0, (40, 60))), parser.parse(padded(picture(0, (40, 60))))
+    assert plain is not None and np.array_equal(plain, expected)
+    assert square is not None and np.array_equal(square[:, 10:50], expected)
+
+
+def test_a_map_of_another_shape_is_refused(tmp_path: Path) -> None:
+    picture(0, (40, 60)).save(tmp_path / "i.png")
+    write_map(tmp_path / "m.png", labels_for((60, 40)))
+    with pytest.raises(FaceDataError, match=r"60x40 is not the shape of its image .*i\.png \(40x60\)"):
+        index([(tmp_path / "i.png", tmp_path / "m.png")], tmp_path)
+    assert not (tmp_path / "index.json").exists()
+
+
+def test_equal_pixels_keep_the_first_map(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(0, (8, 8)).save(tmp_path / f"{name}.png")
+        write_map(tmp_path / f"map_{name}.png", labels_for((8, 8)))
+    done = index([(tmp_path / f"{n}.png", tmp_path / f"map_{n}.png") for n in "ab"], tmp_path)
+    assert (done.maps, done.duplicates) == (1, 1)
+    assert list(json.loads(done.path.read_text())["maps"].values()) == ["map_a.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("{", "not JSON"),
+        ("[]", "version None"),
+        ('{"version": 2}', "version 2, this release reads version 1"),
+        ('{"version": 1, "pad_colour": [1, 2, 3]}', "'maps'"),
+    ],
+)
+def test_a_bad_index_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "index.json").write_text(text)
+    with pytest.raises(FaceDataError, match=message):
+        PrecomputedParser(tmp_path)
+
+
+def test_a_map_that_vanished_is_named(stored: Path) -> None:
+    (stored.parent / "maps" / "0.png").unlink()
+    with pytest.raises(FaceDataError, match=r"maps/0\.png.*no such file"):
+        PrecomputedParser(stored).parse(picture(0, (30, 41)))
+
+
+def test_same_padding_as_upstream() -> None:
+    expand = pytest.importorskip("llava.mm_utils", reason="llava is not installed").expand2square
+    image = picture(3, (31, 50))
+    assert np.array_equal(np.asarray(expand(image, PAD_COLOUR)), np.asarray(padded(image)))
