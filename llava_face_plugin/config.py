@@ -8,35 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import FaceConfigError
-from .labels import NUM_PARTS
+from .knowledge.rulebook import Rule
 from .registry import unknown_name
 
 KEY = "face"
-VERSION = 1
+VERSION: Literal[1] = 1
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SegmentationConfig(_Block):
     """How the label map becomes tokens. Defaults are ours; the paper's readable part gives none of them."""
 
     encoder: str = "part-embedding"
-    width: int = Field(256, ge=1)
+    width: int = Field(default=256, ge=1)
     """part-embedding: channels of the mixer; vit-palette: hidden width of its MLP."""
-    cells: int = Field(2, ge=1, le=8)
+    cells: int = Field(default=2, ge=1, le=8)
     """part-embedding: each patch is split into cells x cells histograms."""
     vision_tower: str | None = None
     """vit-palette: directory or hub name of its own frozen ViT; null shares the image tower's weights."""
     vision_select_layer: int = -2
     """vit-palette with an own ViT: the hidden layer that is read, as LLaVA's ``mm_vision_select_layer``."""
-    vision_width: int | None = Field(None, ge=1)
+    vision_width: int | None = Field(default=None, ge=1)
     """vit-palette with an own ViT: its hidden width; written by ``llava-face enable``."""
     parser: Literal["precomputed"] | None = None
     """Where a map comes from when a sample brings none (inference): ``precomputed`` looks the image up."""
@@ -75,22 +77,30 @@ class AttributeConfig(_Block):
     prompt: str
     tokens: list[int] = Field(min_length=1)
     """Token ids of the prompt in the model's own tokenizer, without special tokens."""
-    prior: float = Field(0.5, ge=0.0, le=1.0)
+    prior: Unit = 0.5
     """Share of positives in the training labels: where the attribute's bias starts."""
 
 
 class RuleConfig(_Block):
-    """One logical rule as ``knowledge.rules.Rule`` writes it."""
+    """One logical rule, as ``knowledge.rulebook.Rule.to_dict`` writes it."""
 
     kind: Literal["implication", "exclusion", "at_most_one", "at_least_one"]
     if_: list[str] = Field(default_factory=list, alias="if")
     then: list[str] = Field(default_factory=list)
     of: list[str] = Field(default_factory=list)
     group: str = ""
-    weight: float = Field(1.0, ge=0.0, le=1.0)
+    weight: Unit = 1.0
     source: str = ""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    @model_validator(mode="after")
+    def _possible(self) -> RuleConfig:
+        _ = self.rule
+        return self
+
+    @property
+    def rule(self) -> Rule:
+        """The rule itself. Raises ``FaceDataError`` for parts that do not make one."""
+        return Rule.from_dict(self.model_dump(by_alias=True))
 
 
 class KnowledgeConfig(_Block):
@@ -100,31 +110,36 @@ class KnowledgeConfig(_Block):
     """The knowledge file the rest was taken from (a record: it is not read again)."""
     sha256: str = ""
     attributes: list[AttributeConfig] = Field(min_length=2)
-    graph: dict[str, dict[str, float]] = Field(default_factory=dict)
+    graph: dict[str, dict[str, Unit]] = Field(default_factory=dict)
     """Kept co-occurrences: ``graph[i][j] = p_ij >= tau`` (knowledge/graph.py)."""
     rules: list[RuleConfig] = Field(default_factory=list)
     without: list[str] = Field(default_factory=list)
     """Rule groups left out, for example ``["gender"]``."""
-    tau: float = Field(0.4, ge=0.0, le=1.0)
-    omega: float = Field(0.2, ge=0.0, le=1.0)
+    tau: Unit = 0.4
+    omega: Unit = 0.2
     binarize: bool = True
-    layers: int = Field(2, ge=1, le=8)
-    hidden: int = Field(512, ge=1)
-    temperature: float = Field(0.07, gt=0.0)
-    bce_weight: float = Field(1.0, ge=0.0)
-    logic_weight: float = Field(1.0, ge=0.0)
+    layers: int = Field(default=2, ge=1, le=8)
+    hidden: int = Field(default=512, ge=1)
+    temperature: float = Field(default=0.07, gt=0.0)
+    bce_weight: float = Field(default=1.0, ge=0.0)
+    logic_weight: float = Field(default=1.0, ge=0.0)
 
     @model_validator(mode="after")
     def _consistent(self) -> KnowledgeConfig:
         names = [a.name for a in self.attributes]
         if len(set(names)) != len(names):
             raise ValueError("attributes are not unique")
-        used = set(self.graph) | {j for row in self.graph.values() for j in row}
-        for rule in self.rules:
-            literals = [*rule.if_, *rule.then, *rule.of]
-            used |= {literal.removeprefix("not ").removeprefix("!").strip() for literal in literals}
-        for name in sorted(used - set(names)):
-            raise ValueError(unknown_name("attribute", name, names))
+        used = [(f"graph.{i}", name) for i, row in self.graph.items() for name in (i, *row)]
+        used += [(f"rules.{n}", name) for n, rule in enumerate(self.rules) for name in rule.rule.attributes()]
+        for place, name in used:
+            if name not in names:
+                raise ValueError(f"{place}: {unknown_name('attribute', name, names)}")
+        for i, row in self.graph.items():
+            if i in row:
+                raise ValueError(f"graph.{i}: an attribute cannot be its own neighbour")
+        for n, rule in enumerate(self.rules):
+            if rule.group and rule.group in self.without:
+                raise ValueError(f"rules.{n}: its group {rule.group!r} is one that 'without' leaves out")
         return self
 
     @property
@@ -138,16 +153,19 @@ class FaceConfig(_Block):
     enabled: bool = True
     version: Literal[1] = VERSION
     preset: str = "light"
-    segmentation: SegmentationConfig = Field(default_factory=SegmentationConfig)
-    fusion: FusionConfig = Field(default_factory=FusionConfig)
+    segmentation: SegmentationConfig = SegmentationConfig()
+    fusion: FusionConfig = FusionConfig()
     knowledge: KnowledgeConfig | None = None
 
-    num_parts: Literal[19] = NUM_PARTS
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, preset: str) -> str:
+        if preset not in PRESETS:
+            raise ValueError(unknown_name("preset", preset, PRESETS))
+        return preset
 
     @model_validator(mode="after")
     def _complete(self) -> FaceConfig:
-        if self.preset not in PRESETS:
-            raise ValueError(unknown_name("preset", self.preset, PRESETS))
         if self.preset == "faceinsight" and self.knowledge is None:
             raise ValueError(
                 "preset 'faceinsight' needs its knowledge block; `llava-face enable MODEL_DIR --preset "
@@ -162,9 +180,13 @@ class FaceConfig(_Block):
         Raises ``FaceConfigError`` naming every wrong key by its path, and the file ``where`` it stands.
         """
         if not isinstance(block, Mapping):
-            raise FaceConfigError(f"{where}: {KEY} must be an object such as {{\"enabled\": true}}, not {block!r}")
+            raise FaceConfigError(
+                f'{where}: {KEY} must be an object such as {{"enabled": true}}, not {block!r}'
+            )
+        preset = block.get("preset", "light")
+        defaults = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         try:
-            return cls.model_validate(merged(PRESETS.get(block.get("preset", "light"), {}), block))
+            return cls.model_validate(merged(defaults, block))
         except ValidationError as error:
             raise FaceConfigError(_explain(error, where)) from None
 
@@ -182,7 +204,7 @@ class FaceConfig(_Block):
 
     def to_dict(self) -> dict[str, Any]:
         """The block as it is written to ``config.json``."""
-        return self.model_dump(mode="json", by_alias=True, exclude={"num_parts"})
+        return self.model_dump(mode="json", by_alias=True)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -212,6 +234,8 @@ def _explain(error: ValidationError, where: str) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = _unknown_key(item["loc"])
+        elif isinstance(item["input"], str | int | float | None) and item["type"] != "value_error":
+            message += f", not {item['input']!r}"
         lines.append(f"{where}: {path}: {message}")
     return "\n".join(lines)
 
@@ -229,4 +253,6 @@ _BLOCKS: dict[str, type[_Block]] = {
 def _unknown_key(loc: tuple[Any, ...]) -> str:
     """What a misspelt key was probably meant to be."""
     block = _BLOCKS.get(".".join(str(part) for part in loc[:-1] if isinstance(part, str)))
-    return unknown_name("key", str(loc[-1]), block.model_fields) if block else "unknown key"
+    if block is None:
+        return "unknown key"
+    return unknown_name("key", str(loc[-1]), (f.alias or name for name, f in block.model_fields.items()))

@@ -1,7 +1,8 @@
 """Constant tensors that follow the device, without being state.
 
-A buffer would be lost by hosts that build on the meta device, save ``named_parameters`` only, or skip buffers that
-no checkpoint holds. What can be rebuilt from the configuration is therefore kept as numpy and moved on demand.
+A buffer would be lost by hosts that build on the meta device, save ``named_parameters`` only, or skip buffers
+that no checkpoint holds. What can be rebuilt from the configuration is therefore kept as numpy and moved on
+demand.
 """
 
 from __future__ import annotations
@@ -28,11 +29,5 @@ class Constants:
                 self._tensors[key] = torch.tensor(np.asarray(array)).to(device=device, dtype=dtype)
         return self._tensors[key]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Constants:
-        return Constants()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._tensors = {}
+    def __reduce__(self) -> tuple[type[Constants], tuple[()]]:
+        return Constants, ()

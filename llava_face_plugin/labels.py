@@ -1,7 +1,7 @@
 """Face parts and attribute vocabularies: the names and ids every other room agrees on.
 
-Label maps are ``uint8`` arrays in the canonical CelebAMask-HQ order below. ``l_`` and ``r_`` are the *subject's*
-left and right, as CelebAMask-HQ has them: ``l_eye`` lies on the right side of the picture.
+Label maps are ``uint8`` arrays in the canonical CelebAMask-HQ order below. ``l_`` and ``r_`` are the
+*subject's* left and right, as CelebAMask-HQ has them: ``l_eye`` lies on the right side of the picture.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from .errors import FaceConfigError
@@ -45,9 +45,9 @@ class Registry(Generic[T]):
         return len(self._entries)
 
 
-def unknown_name(kind: str, name: str, known: object) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[object]) -> str:
     """One line that says a name is unknown, what was probably meant, and what exists."""
-    names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
+    names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .config import KEY, PRESETS, FaceConfig, merged
+from .config import KEY, PRESETS, FaceConfig, KnowledgeConfig, merged
 from .encoders import ENCODERS
 from .errors import FaceConfigError
 from .fusion import FUSIONS
 from .hosts import guard
 from .knowledge.file import Knowledge
 from .knowledge.graph import edges
+from .parsing.maps import atomic_path
 from .registry import unknown_name
 
 MADE = "made"
@@ -39,8 +39,8 @@ def enable(
     Args:
         model_dir: a LLaVA checkpoint, or the LLM a LLaVA training starts from (Vicuna).
         preset: ``light`` or ``faceinsight``.
-        knowledge: a knowledge file of ``llava-face prepare`` or ``knowledge build``, or ``"made"``. The preset
-            ``faceinsight`` needs one and takes ``made`` if none is given.
+        knowledge: a knowledge file of ``llava-face prepare`` or ``knowledge build``, or ``"made"``. The
+            preset ``faceinsight`` needs one and takes ``made`` if none is given.
         settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
         without: rule groups to leave out, for example ``["gender"]``.
         out: write there instead: a new directory of links to the model's files and its own ``config.json``.
@@ -52,18 +52,17 @@ def enable(
     config = read_config(model_dir)
     if preset not in PRESETS:
         raise FaceConfigError(unknown_name("preset", preset, PRESETS))
-    block = merged({"enabled": True, "version": 1, "preset": preset}, PRESETS[preset])
+    block = merged({"preset": preset}, PRESETS[preset])
     overrides = settings if isinstance(settings, Mapping) else parse_settings(settings)
-    if overrides.get("knowledge") == {}:
-        raise FaceConfigError("--set knowledge={} is empty")
+    _check_settings(overrides)
     if knowledge is None and preset == "faceinsight":
         knowledge = MADE
     if knowledge is not None:
-        block["knowledge"] = resolve_knowledge(model_dir, knowledge, overrides.get("knowledge", {}), without)
+        tau = overrides.get("knowledge", {}).get("tau", KnowledgeConfig.model_fields["tau"].default)
+        block["knowledge"] = resolve_knowledge(model_dir, knowledge, tau, without)
     elif without:
         raise FaceConfigError("--without names rule groups of a knowledge file: give --knowledge FILE too")
-    block = _with_vision_width(merged(block, overrides))
-    face = FaceConfig.parse(block, f"{model_dir}/config.json")
+    face = _with_vision_width(FaceConfig.parse(merged(block, overrides), f"{model_dir}/config.json"))
     check_names(face)
     target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
     config[KEY] = face.to_dict()
@@ -73,7 +72,7 @@ def enable(
 
 
 def disable(model_dir: str | Path) -> bool:
-    """Switches face mode off: removes the block and the guard. Returns whether there was anything to remove."""
+    """Switches face mode off: removes the block and the guard. Returns whether there was any to remove."""
     model_dir = Path(model_dir)
     config = read_config(model_dir)
     found = config.pop(KEY, None) is not None or guard.is_on(config)
@@ -100,7 +99,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         path, separator, text = setting.partition("=")
         if not separator or not path:
             raise FaceConfigError(f"--set takes key=value, not {setting!r}")
-        value: Any = yaml.safe_load(text)
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise FaceConfigError(f"--set {setting}: the value is not valid YAML: {error}") from None
         for part in reversed(path.split(".")):
             value = {part: value}
         out = merged(out, value)
@@ -108,15 +110,18 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def resolve_knowledge(
-    model_dir: Path, source: str | Path, overrides: Mapping[str, Any], without: Sequence[str] = ()
+    model_dir: Path, source: str | Path, tau: float, without: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A knowledge file as the ``knowledge`` block: vocabulary, prompt token ids, kept co-occurrences, rules."""
+    """A knowledge file as the ``knowledge`` block: vocabulary, prompt token ids, edges and rules.
+
+    Raises ``FaceConfigError`` for an unknown rule group and a ``tau`` outside 0..1, ``FaceDataError`` for a
+    file that is not a knowledge file.
+    """
     knowledge, name, digest = _open_knowledge(source)
     groups = {rule.group for rule in knowledge.rules if rule.group}
     for group in without:
         if group not in groups:
             raise FaceConfigError(unknown_name("rule group", group, groups))
-    tau = float(overrides.get("tau", 0.4))
     prior = knowledge.cooccurrence.prior()
     tokens = prompt_token_ids(model_dir, [knowledge.prompts[a] for a in knowledge.vocabulary])
     return {
@@ -140,16 +145,21 @@ def prompt_token_ids(model_dir: Path, prompts: Sequence[str]) -> list[list[int]]
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model_dir), use_fast=False)
     except (OSError, ValueError) as error:
-        raise FaceConfigError(f"{model_dir}: its tokenizer is needed for the attribute prompts: {error}") from None
+        raise FaceConfigError(
+            f"{model_dir}: its tokenizer is needed for the attribute prompts: {error}"
+        ) from None
     return [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
 
 
 def read_config(model_dir: Path) -> dict[str, Any]:
-    """``config.json`` of a model directory. Raises ``FaceConfigError`` naming the file, and the line if broken."""
+    """``config.json`` of a model directory.
+
+    Raises ``FaceConfigError`` naming the file, and the line where it is broken.
+    """
     path = model_dir / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FaceConfigError(f"{path}: no such file; is {model_dir} a model directory?") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FaceConfigError(f"{path}: not valid JSON: {error}") from None
@@ -160,10 +170,8 @@ def read_config(model_dir: Path) -> dict[str, Any]:
 
 def write_config(model_dir: Path, config: Mapping[str, Any]) -> None:
     """Writes ``config.json`` in one step: never a half file, whatever happens."""
-    path = model_dir / "config.json"
-    temporary = path.with_name(f".config.json.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_path(model_dir / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _open_knowledge(source: str | Path) -> tuple[Knowledge, str, str]:
@@ -175,21 +183,33 @@ def _open_knowledge(source: str | Path) -> tuple[Knowledge, str, str]:
     return Knowledge.load(path), path.name, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _with_vision_width(block: dict[str, Any]) -> dict[str, Any]:
-    tower = block.get("segmentation", {}).get("vision_tower")
-    if not tower:
-        return block
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for key in ("enabled", "version", "preset"):
+        if key in settings:
+            raise FaceConfigError(f"{key} is no setting: use `llava-face enable --preset` and `disable`")
+    knowledge = settings.get("knowledge", {})
+    if not isinstance(knowledge, Mapping):
+        raise FaceConfigError(f"knowledge is set key by key, as in knowledge.tau=0.5, not to {knowledge!r}")
+    tau = knowledge.get("tau", 0)
+    if isinstance(tau, bool) or not isinstance(tau, int | float):
+        raise FaceConfigError(f"{KEY}.knowledge.tau: expected a number from 0 to 1, not {tau!r}")
+
+
+def _with_vision_width(face: FaceConfig) -> FaceConfig:
+    tower = face.segmentation.vision_tower
+    if tower is None:
+        return face
     from .encoders.backbones import vision_config
 
-    return merged(block, {"segmentation": {"vision_width": vision_config(tower).hidden_size}})
+    width = {"segmentation": {"vision_width": vision_config(tower).hidden_size}}
+    return FaceConfig.parse(merged(face.to_dict(), width))
 
 
 def _linked_copy(model_dir: Path, out: Path) -> Path:
-    if out.exists() and any(out.iterdir()):
-        raise FaceConfigError(f"{out} exists and is not empty")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FaceConfigError(f"{out} exists and is not an empty directory")
+    entries = [entry for entry in model_dir.iterdir() if entry.name != "config.json"]
     out.mkdir(parents=True, exist_ok=True)
-    for entry in model_dir.iterdir():
-        if entry.name != "config.json":
-            os.symlink(entry.resolve(), out / entry.name)
-    shutil.copy2(model_dir / "config.json", out / "config.json")
+    for entry in entries:
+        os.symlink(entry.resolve(), out / entry.name)
     return out

@@ -71,8 +71,8 @@ def build_tiny(
             prompt, closed questions with "Yes" and "No", and CelebA's attribute names.
 
     Raises ``FaceConfigError`` for sizes that do not fit together, and for a path with "mpt" in it, which
-    LLaVA takes for an MPT model. LLaVA loads by the *name* of a directory: save what you train under a name with
-    "llava" in it, LoRA adapters under one with "llava" and "lora".
+    LLaVA takes for an MPT model. LLaVA loads by the *name* of a directory: save what you train under a name
+    with "llava" in it, LoRA adapters under one with "llava" and "lora".
     """
     out = Path(out_dir)
     _check_sizes(hidden, image_size, patch_size, vision_hidden, vision_layers)

@@ -53,11 +53,11 @@ def test_tokenizer_is_equal_on_every_stack(base: Path) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, use_fast=False)
     assert len(tokenizer) == 768
-    assert tokenizer("Yes").input_ids == [1, 354] and tokenizer("No").input_ids == [1, 382]
+    assert tokenizer("Yes").input_ids == [1, 351] and tokenizer("No").input_ids == [1, 374]
     asked = "USER: Is the person wearing eyeglasses? Answer yes or no. ASSISTANT: Yes</s>"
     ids = tokenizer(f"{SYSTEM} {asked}USER:").input_ids
     digest = hashlib.sha1(repr(ids).encode()).hexdigest()
-    assert (len(ids), digest) == (56, "079d64dc29c5da138a9bbbcc4c0da63b1ab8693d")
+    assert (len(ids), digest) == (50, "47e19092eadae14fb7e7e07a2a24583e2e098cab")
     assert tokenizer.convert_ids_to_tokens(ids)[-6:] == ["▁ASSISTANT", ":", "▁Yes", "</s>", "USER", ":"]
 
 
@@ -91,7 +91,7 @@ def test_upstream_masks_the_questions_and_keeps_the_answers(base: Path, turns: i
     finally:
         conversation.default_conversation = before
     kept = made["labels"][0][made["labels"][0] != -100].tolist()
-    assert kept == [354, 2] * turns
+    assert kept == [351, 2] * turns
 
 
 def test_tower_tells_pictures_and_places_apart(base: Path) -> None:

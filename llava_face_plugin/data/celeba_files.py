@@ -109,11 +109,12 @@ def _attribute_row(line: bytes, width: int, path: Path, number: int) -> tuple[st
     parts = line.split()
     if len(parts) != width + 1:
         raise FaceDataError(
-            f"{path}, line {number}: expected an image name and {width} values, found {max(0, len(parts) - 1)}"
+            f"{path}, line {number}: expected a name and {width} values, found {max(0, len(parts) - 1)}"
         )
     joined = b" ".join(parts[1:])
-    marks = joined.replace(b"-1", b"0")[::2]
-    if b"0" in joined or len(marks) != width or marks.strip(b"01"):
+    spaced = joined.replace(b"-1", b"0")
+    marks = spaced[::2]
+    if b"0" in joined or len(spaced) != 2 * width - 1 or marks.strip(b"01"):
         bad = next(v for v in parts[1:] if v not in (b"1", b"-1"))
         name, value = (b.decode("utf-8", "replace") for b in (parts[0], bad))
         raise FaceDataError(f"{path}, line {number} ({name}): value {value!r} is neither -1 nor 1")

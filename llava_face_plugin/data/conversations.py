@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import FaceDataError
-from ..labels import CELEBA_ATTRIBUTES
 from ..registry import unknown_name
 
 ANSWER_HINT = "Answer yes or no."
@@ -153,6 +152,3 @@ def _asked(sample: Sample, k: int, seed: int) -> list[str]:
     known = list(sample.attributes)
     # A string seed is hashed with sha512: the same on every machine and Python version.
     return random.Random(f"{seed}:{sample.id}").sample(known, min(k, len(known)))
-
-
-assert set(QUESTIONS) == set(CELEBA_ATTRIBUTES), "every CelebA attribute needs a question"

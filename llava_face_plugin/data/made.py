@@ -32,7 +32,8 @@ def render(
     """Draw one face: the RGB image of ``size`` (width, height) and its (H, W) uint8 map of canonical ids.
 
     ``attributes`` are 20 values of 0 or 1 in the order of ``MADE_ATTRIBUTES``, or a mapping; ``seed`` decides
-    everything else (pose, proportions, colours, style, background). Same arguments, same pixels. Raises
+    everything else (pose, proportions, colours, style, background): the same person, with or
+    without an attribute. Same arguments, same pixels. Raises
     ``FaceDataError`` for labels that contradict each other (bald with bangs) and sides under 32 pixels.
     """
     if min(size) < MIN_SIDE:

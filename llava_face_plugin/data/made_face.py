@@ -7,6 +7,8 @@ subject's left, i.e. the right side of the picture, here ``side = +1``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -27,21 +29,11 @@ def draw(
 ) -> tuple[Image.Image, np.ndarray]:
     """The RGB image of ``size`` and its (H, W) uint8 map for one set of drawable attributes."""
     p = _person(on, rng, size)
-    made_hair.back(p)
-    _neck(p)
-    made_wear.clothes(p)
-    made_hair.front_strands(p)
-    _ears(p)
-    _head(p)
-    made_wear.eyeglass_lenses(p)
-    _eyes(p)
-    _nose(p)
-    _beard(p)
-    _mouth(p)
-    made_hair.front(p)
-    made_wear.eyeglass_frames(p)
-    made_wear.earrings(p)
-    made_hair.hat(p)
+    lot = int(rng.integers(2**32))
+    for i, step in enumerate(_STEPS):
+        # A lot of its own for each step: switching one attribute leaves the rest of the person as it was.
+        p.rng = np.random.default_rng([lot, i])
+        step(p)
     return p.canvas.finish()
 
 
@@ -62,7 +54,6 @@ def _person(on: dict[str, bool], rng: np.random.Generator, size: tuple[int, int]
         rng=rng,
         yaw=float(np.clip(rng.normal(0, 0.13), -0.28, 0.28)),
         skin=skin,
-        hair=made_hair.colour(on, rng),
         wide=float(rng.uniform(0.77, 0.83)) + 0.02 * male,
         jaw=float(rng.uniform(0.54, 0.60)) + 0.09 * male,
         chin=float(rng.uniform(1.10, 1.17)) + 0.03 * male,
@@ -70,6 +61,7 @@ def _person(on: dict[str, bool], rng: np.random.Generator, size: tuple[int, int]
         length=float(rng.uniform(0.72, 0.95) if rng.random() < 0.3 else rng.uniform(1.35, 1.75)),
         parting=float(rng.uniform(-0.34, 0.34)),
         wave=float(rng.uniform(0.03, 0.07)) if rng.random() < 0.45 else 0.0,
+        hair=made_hair.colour(on, rng),
     )
 
 
@@ -142,19 +134,19 @@ def _head(p: Portrait) -> None:
 
 
 def _age_lines(p: Portrait) -> None:
-    line, faint = mix(p.skin, p.shade, 0.75), mix(p.skin, p.shade, 0.5)
+    line, faint = mix(p.skin, p.shade, 0.95), mix(p.skin, p.shade, 0.7)
     for i, y in enumerate((-0.60, -0.72, -0.84)[: int(p.rng.integers(2, 4))]):
         x = 0.36 - 0.06 * i
         wave = [(-x, y + 0.03), (-x / 2, y - 0.01), (0, y + 0.015), (x / 2, y - 0.01), (x, y + 0.03)]
-        p.canvas.stroke(p.turn(smooth(wave, closed=False)), line, 0.024)
+        p.canvas.stroke(p.turn(smooth(wave, closed=False)), line, 0.028)
     for side in (-1, 1):
         bag = [(side * 0.22, 0.02), (side * 0.33, 0.075), (side * 0.45, 0.04)]
-        p.canvas.stroke(p.turn(smooth(bag, closed=False)), faint, 0.022)
+        p.canvas.stroke(p.turn(smooth(bag, closed=False)), faint, 0.028)
         fold = [(side * 0.20, 0.26), (side * 0.30, 0.40), (side * 0.36, 0.58)]
-        p.canvas.stroke(p.turn(smooth(fold, closed=False)), line, 0.026)
+        p.canvas.stroke(p.turn(smooth(fold, closed=False)), line, 0.032)
         for dy in (-0.08, -0.01, 0.06):
             foot = np.array([(side * 0.57, -0.12 + dy * 0.6), (side * 0.67, -0.12 + dy * 1.5)])
-            p.canvas.stroke(p.turn(foot), faint, 0.02)
+            p.canvas.stroke(p.turn(foot), faint, 0.024)
 
 
 def _eyes(p: Portrait) -> None:
@@ -234,7 +226,7 @@ def _mouth(p: Portrait) -> None:
     smiling, parted = p.on["Smiling"], p.on["Mouth_Slightly_Open"]
     w = p.between(0.27, 0.31) + 0.08 * smiling
     lift = p.between(0.085, 0.13) if smiling else p.between(-0.016, 0.006)
-    gap = (p.between(0.12, 0.17) if smiling else p.between(0.09, 0.14)) if parted else 0.0
+    gap = (p.between(0.12, 0.17) if smiling else p.between(0.09, 0.14)) * parted
     upper, lower = p.between(0.055, 0.08), p.between(0.075, 0.11)
     y = 0.60 + 0.02 * smiling
     u = np.linspace(-1, 1, 25)
@@ -296,3 +288,11 @@ def _beard(p: Portrait) -> None:
             drop = 0.12 * (abs(x) / w) ** 1.5
             hair = np.array([(x * 0.9, 0.42 + drop * 0.6), (x * 1.05, 0.525 + drop * 0.5)])
             p.canvas.stroke(p.turn(hair, 0.05), strand, 0.014)
+
+
+# From back to front; later steps cover earlier ones.
+_STEPS: tuple[Callable[[Portrait], None], ...] = (
+    made_hair.back, _neck, made_wear.clothes, made_hair.front_strands, _ears, _head,
+    made_wear.eyeglass_lenses, _eyes, _nose, _beard, _mouth,
+    made_hair.front, made_wear.eyeglass_frames, made_wear.earrings, made_hair.hat,
+)  # fmt: skip

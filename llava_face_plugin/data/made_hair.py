@@ -86,7 +86,8 @@ def _short(p: Portrait) -> None:
     high = p.between(0.0, 0.1) if p.on["Young"] else p.between(0.08, 0.2)  # the hairline recedes with age
     top = p.between(1.36, 1.5)
     outer = [(-w - 0.04, 0.0), (-w - 0.09, -0.45), (-w + 0.02, -0.95), (-0.42, -top + 0.08),
-             (p.parting * 0.4, -top), (0.42, -top + 0.08), (w - 0.02, -0.95), (w + 0.09, -0.45), (w + 0.04, 0.0)]  # fmt: skip
+             (p.parting * 0.4, -top), (0.42, -top + 0.08), (w - 0.02, -0.95), (w + 0.09, -0.45),
+             (w + 0.04, 0.0)]  # fmt: skip
     inner = [(-w + 0.08, 0.02), (-w + 0.07, -0.38), (-w + 0.19, -0.66 - high), (-0.36, -0.82 - 1.3 * high),
              (p.parting * 0.5, -0.80 - 0.6 * high), (0.36, -0.82 - 1.3 * high), (w - 0.19, -0.66 - high),
              (w - 0.07, -0.38), (w - 0.08, 0.02)]  # fmt: skip

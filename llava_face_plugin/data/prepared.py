@@ -165,13 +165,11 @@ def write_index(prepared: Prepared, samples: Iterable[Sample], progress: Progres
     folder = prepared.image_folder
     pairs = [(folder / s.image, folder / s.face_map) for s in samples if s.face_map is not None]
 
-    def counted() -> Iterator[tuple[Path, Path]]:
-        for i, pair in enumerate(pairs):
-            yield pair
-            if progress is not None:
-                progress("indexing maps", i + 1, len(pairs))
+    def report(done: int) -> None:
+        if progress is not None:
+            progress("indexing maps", done, len(pairs))
 
-    written = index(counted(), prepared.out)
+    written = index(pairs, prepared.out, progress=report)
     prepared.files["map index"] = written.path
     if written.duplicates:
         prepared.notes.append(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from ..errors import FaceConfigError
 class FrozenVit:
     """A pre-trained CLIP or SigLIP vision tower, never trained and never saved.
 
-    Not an ``nn.Module`` on purpose: registered under the projector it would be unfrozen by upstream's stage 1,
-    written into every adapter, and partitioned by ZeRO-3. Like LLaVA's own tower it always loads from its path.
+    Not an ``nn.Module`` on purpose: registered under the projector it would be unfrozen by upstream's first
+    stage, written into every adapter, and partitioned by ZeRO-3. Like LLaVA's own tower it always loads from
+    its path.
 
     Args:
         name: directory or hub name; its image processor's mean, std and size are used.
@@ -66,7 +67,9 @@ def vision_class(name: str) -> Any:
         return CLIPVisionModel
     if kind == "siglip_vision_model":
         return SiglipVisionModel
-    raise FaceConfigError(f"face.segmentation.vision_tower {name!r} is a {kind!r}: use a CLIP or SigLIP checkpoint")
+    raise FaceConfigError(
+        f"face.segmentation.vision_tower {name!r} is a {kind!r}: use a CLIP or SigLIP checkpoint"
+    )
 
 
 def vision_config(name: str) -> Any:

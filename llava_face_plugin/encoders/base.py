@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import SegmentationConfig
-from ..labels import NO_MAP, NUM_PARTS
+from ..labels import NUM_PARTS
 from ..registry import Registry
 
 Vit = Callable[[Tensor], Tensor]
@@ -28,11 +28,13 @@ class SegmentationEncoder(Protocol):
     def reset_parameters(self) -> None: ...
 
 
-ENCODERS: Registry[Callable[[SegmentationConfig, int, int], torch.nn.Module]] = Registry("segmentation encoder")
+ENCODERS: Registry[Callable[[SegmentationConfig, int, int], SegmentationEncoder]] = Registry(
+    "segmentation encoder"
+)
 
 
 def part_ids(label_map: Tensor) -> Tensor:
-    """(B, H, W) of any dtype -> int64 ids in 0..19, where 19 stands for "no map" (and for any other id).
+    """(B, H, W), float or integer -> int64 ids in 0..19, where 19 stands for "no map" and any unknown id.
 
     Wrong ids are refused where maps are read (parsing/maps.py); here nothing may branch on data.
     """
@@ -42,7 +44,7 @@ def part_ids(label_map: Tensor) -> Tensor:
 
 def has_map(label_map: Tensor) -> Tensor:
     """(B, H, W) -> (B,) bool: whether any pixel of the map is known."""
-    return (label_map.round() != NO_MAP).flatten(1).any(dim=1)
+    return (part_ids(label_map) < NUM_PARTS).flatten(1).any(dim=1)
 
 
 def resample(tokens: Tensor, grid: int) -> Tensor:

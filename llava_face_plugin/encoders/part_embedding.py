@@ -16,7 +16,7 @@ from .base import ENCODERS, Vit, part_ids
 
 @ENCODERS.register("part-embedding")
 class PartEmbedding(nn.Module):
-    """Label map (B, H, W) -> (B, grid^2, out_width). Each patch is read as ``cells`` x ``cells`` histograms."""
+    """Label map (B, H, W) -> (B, grid^2, out_width). A patch is read as ``cells`` x ``cells`` histograms."""
 
     def __init__(self, config: SegmentationConfig, vision_width: int, out_width: int) -> None:
         super().__init__()
@@ -44,7 +44,8 @@ class PartEmbedding(nn.Module):
 def part_histograms(label_map: Tensor, grid: int, cells: int) -> Tensor:
     """(B, H, W) -> (B, grid^2, cells^2 * 20) float32: the share of each part in each cell of each patch.
 
-    Counted by scatter: a one-hot map would take 20 times the image's memory.
+    The shares of a cell sum to 1, or to 0 where a small map has no pixel in it. Counted by scatter: a one-hot
+    map would take 20 times the image's memory.
     """
     batch, height, width = label_map.shape
     fine, classes = grid * cells, NUM_PARTS + 1

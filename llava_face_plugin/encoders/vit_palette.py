@@ -1,7 +1,7 @@
 """``vit-palette``: the label map, painted in fixed colours, read by a frozen pre-trained ViT.
 
-FaceInsight (arXiv 2504.15624): a pre-trained ViT encodes the segmentation map as a second visual modality, and
-an MLP adapter brings it to the LLM. Palette, resolution and which ViT are our defaults.
+FaceInsight (arXiv 2504.15624): a pre-trained ViT encodes the segmentation map as a second visual modality,
+and an MLP adapter brings it to the LLM. Palette, resolution and which ViT are our defaults.
 """
 
 from __future__ import annotations

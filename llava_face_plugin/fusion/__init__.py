@@ -1,7 +1,7 @@
 """Fusions: projected image tokens and face tokens become LLM tokens.
 
-A fusion is a module built as ``Fusion(config, vision_width, llm_width)``, with ``face_width`` (the width it wants
-the face tokens in) and called as ``fusion(layers, features, face)``; see ``Fusion``.
+A fusion is a module built as ``Fusion(config, vision_width, llm_width)``, with ``face_width`` (the width it
+wants the face tokens in) and called as ``fusion(layers, features, face)``; see ``Fusion``.
 """
 
 from .append import Append

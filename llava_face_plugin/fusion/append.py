@@ -1,7 +1,7 @@
 """``append``: [image tokens; face tokens] along the sequence, the literal reading of FaceInsight.
 
-The one fusion that adds LLM tokens (as many as the image has, or a quarter of them with ``pool`` 2) and so the
-one that cannot equal the base model at step 0.
+The one fusion that adds LLM tokens (as many as the image has, or a quarter of them with ``pool`` 2) and so
+the one that cannot equal the base model at step 0.
 """
 
 from __future__ import annotations

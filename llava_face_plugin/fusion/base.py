@@ -27,7 +27,7 @@ class Fusion(Protocol):
     def reset_parameters(self) -> None: ...
 
 
-FUSIONS: Registry[Callable[[FusionConfig, int, int], nn.Module]] = Registry("fusion")
+FUSIONS: Registry[Callable[[FusionConfig, int, int], Fusion]] = Registry("fusion")
 
 
 def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:

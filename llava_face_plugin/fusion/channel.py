@@ -1,7 +1,7 @@
 """``channel``: face features beside the image features, channel by channel, before the projector.
 
-A projector over [g; f] with weight [W_g, W_f] is W_g g + W_f f: the host keeps its own first layer, and only the
-new columns W_f are ours, starting at zero.
+A projector over [g; f] with weight [W_g, W_f] is W_g g + W_f f: the host keeps its own first layer, and only
+the new columns W_f are ours, starting at zero.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The guard: what makes upstream refuse a face-mode directory when this plugin is not active.
 
-Upstream ignores keys it does not know, so with the plugin absent (hook off, package missing, bare environment) it
-would train a plain model and still save the flag. Two of upstream's own keys are therefore given values that plain
-LLaVA rejects by name, with a message that says what to do; the plugin takes them off again while loading.
+Upstream ignores keys it does not know, so with the plugin absent (hook off, package missing, bare
+environment) it would train a plain model and still save the flag. Two of upstream's own keys are therefore
+given values that plain LLaVA rejects by name, with a message that says what to do; the plugin takes them off
+again while loading.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 from typing import Any
 
 PROJECTOR_MARK = "face+"
-"""``mm_projector_type`` of a face-mode LLaVA checkpoint: upstream raises "Unknown projector type: face+..."."""
+"""Starts the ``mm_projector_type`` of a face-mode LLaVA: upstream raises "Unknown projector type: ..."."""
 
-TOWER_MARK = "(none): face mode is on but llava_face_plugin is not active in this process; run `llava-face doctor`"
+TOWER_MARK = (
+    "(none): face mode is on but llava_face_plugin is not active in this process; run `llava-face doctor`"
+)
 """``mm_vision_tower`` of a face-mode base LLM: upstream raises "Unknown vision tower: ..."."""
 
 
 def put_on(config: dict[str, Any]) -> None:
     """Marks a ``config.json`` dict in place. Harmless to repeat."""
-    projector = config.get("mm_projector_type")
-    if isinstance(projector, str) and config.get("mm_vision_tower") not in (None, TOWER_MARK):
-        config["mm_projector_type"] = PROJECTOR_MARK + plain_projector(projector)
-    else:
+    if config.get("mm_vision_tower") in (None, TOWER_MARK):
         config["mm_vision_tower"] = TOWER_MARK
+    else:
+        # Upstream takes a checkpoint that names no projector for a linear one.
+        projector = config.get("mm_projector_type") or "linear"
+        config["mm_projector_type"] = PROJECTOR_MARK + plain_projector(projector)
 
 
 def take_off(config: dict[str, Any]) -> None:

@@ -52,11 +52,17 @@ class _ImportHook(MetaPathFinder):
         run = spec.loader.exec_module  # type: ignore[union-attr]
 
         def exec_module(module: ModuleType) -> None:
-            for call in self.before.pop(name, []):
+            if module.__name__ != name:  # one loader may serve many modules (zipimport)
+                run(module)
+                return
+            for call in self.before.get(name, []):
                 call()
             run(module)
-            for follow in self.after.pop(name, []):
+            for follow in self.after.get(name, []):
                 follow(module)
+            # Only now: whoever repeats an import that failed on the way gets all of it again.
+            self.before.pop(name, None)
+            self.after.pop(name, None)
 
         # On the instance: a wrapping loader class would hide get_source() and friends.
         spec.loader.exec_module = exec_module  # type: ignore[union-attr, method-assign]
@@ -73,9 +79,10 @@ def is_imported(name: str) -> bool:
 
 
 def when_imported(name: str, before: Before | None = None, after: After | None = None) -> None:
-    """Calls ``before()`` and ``after(module)`` around the first execution of module ``name``.
+    """Calls ``before()`` and ``after(module)`` around the first execution of module ``name`` that succeeds.
 
-    If the module was imported already, both are called at once. What they raise reaches whoever imports.
+    If the module was imported already, both are called at once. What they raise reaches whoever imports, as
+    any error of the import does; the next attempt then calls them again.
     """
     if is_imported(name):
         if before is not None:

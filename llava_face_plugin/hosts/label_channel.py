@@ -38,7 +38,7 @@ def square(labels: np.ndarray) -> np.ndarray:
 
 
 def through_processor(labels: np.ndarray, processor: Any) -> Tensor:
-    """(H, W) uint8 ids -> (H', W') float32 ids, resized (nearest) and cropped as the processor does its images.
+    """(H, W) uint8 ids -> (H', W') float32 ids, resized (nearest) and cropped as the processor does images.
 
     The processor itself is run, so that no geometry is written twice.
     """
@@ -52,8 +52,8 @@ def through_processor(labels: np.ndarray, processor: Any) -> Tensor:
 class FaceImageProcessor:
     """Upstream's image processor with the label map added: ``pixel_values`` has 4 channels.
 
-    The map comes from the parser, on the very pixels handed over; without a parser, or where it knows nothing of
-    the image, the channel says "no map". Everything else is the wrapped processor's.
+    The map comes from the parser, on the very pixels handed over; without a parser, or where it knows nothing
+    of the image, the channel says "no map". Everything else is the wrapped processor's.
     """
 
     def __init__(self, processor: Any, parser: Parser | None) -> None:
@@ -69,13 +69,18 @@ class FaceImageProcessor:
         return self.preprocess(images, **kwargs)
 
     def preprocess(self, images: Any, **kwargs: Any) -> Any:
-        """As the wrapped ``preprocess``; raises ``ValueError`` unless ``return_tensors="pt"``, as LLaVA passes."""
+        """As the wrapped ``preprocess``, with ``pixel_values`` (B, 4, H, W).
+
+        ``images`` is a PIL image or a list of them. Raises ``ValueError`` unless ``return_tensors="pt"``,
+        which LLaVA passes everywhere.
+        """
         if kwargs.get("return_tensors") != "pt":
             raise ValueError("face mode's image processor returns torch tensors: pass return_tensors='pt'")
         batch = self.processor.preprocess(images, **kwargs)
         each = images if isinstance(images, list | tuple) else [images]
         pixels = batch["pixel_values"]
-        batch["pixel_values"] = torch.stack([join(p, self._map(i)) for p, i in zip(pixels, each, strict=True)])
+        joined = [join(p, self._map(image)) for p, image in zip(pixels, each, strict=True)]
+        batch["pixel_values"] = torch.stack(joined)
         return batch
 
     def _map(self, image: Any) -> Tensor | None:

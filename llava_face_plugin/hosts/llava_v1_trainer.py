@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
+from ..errors import FaceHostError
 from . import guard
 from .llava_v1 import unwrap
 from .llava_v1_data import FaceCollator, FaceDataset
@@ -14,7 +18,7 @@ from .patching import Patches
 
 
 def patch_trainer(module: ModuleType, patches: Patches) -> None:
-    """Wraps ``LLaVATrainer.__init__`` and ``log`` in place; a model without face mode passes straight through."""
+    """Wraps ``LLaVATrainer`` in place; a model without face mode passes straight through."""
     trainer = module.LLaVATrainer
     plain_init, plain_log = trainer.__init__, trainer.log
 
@@ -33,7 +37,23 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
             logs = {**logs, **{k: round(self.accelerator.gather(v).mean().item(), 4) for k, v in parts.items()}}
         plain_log(self, logs, *args, **kwargs)
 
+    plain_save, plain_load = trainer._save_checkpoint, trainer._load_from_checkpoint
+
+    @functools.wraps(plain_save)
+    def _save_checkpoint(self: Any, *args: Any, **kwargs: Any) -> None:
+        plain_save(self, *args, **kwargs)
+        if unwrap(self.model) is not None and _is_lora(self) and self.args.should_save:
+            _save_non_lora(self)
+
+    @functools.wraps(plain_load)
+    def _load_from_checkpoint(self: Any, checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        plain_load(self, checkpoint, *args, **kwargs)
+        if unwrap(self.model) is not None and _is_lora(self):
+            _load_non_lora(self, Path(checkpoint))
+
     patches.set(trainer, "__init__", __init__)
+    patches.set(trainer, "_save_checkpoint", _save_checkpoint)
+    patches.set(trainer, "_load_from_checkpoint", _load_from_checkpoint)
     patches.set(trainer, "log", log)
 
 
@@ -61,3 +81,37 @@ def _mend_generation_config(model: Any) -> None:
     if generation is not None and not generation.do_sample:
         if generation.temperature not in (None, 1.0) or generation.top_p not in (None, 1.0):
             generation.do_sample = True
+
+
+# Upstream's LoRA checkpoints hold the adapter only: projector and branch are written at the very end, so a resumed
+# run would go on with fresh ones. (DeepSpeed keeps its own copy of every trained weight.)
+
+_NON_LORA = "non_lora_trainables.bin"
+
+
+def _is_lora(trainer: Any) -> bool:
+    return hasattr(trainer.model, "peft_config") and not trainer.is_deepspeed_enabled
+
+
+def _save_non_lora(trainer: Any) -> None:
+    folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+    weights = {
+        name: parameter.detach().cpu().clone()
+        for name, parameter in trainer.model.named_parameters()
+        if parameter.requires_grad and "lora_" not in name
+    }
+    temporary = folder / f".{_NON_LORA}.tmp"
+    torch.save(weights, temporary)
+    temporary.replace(folder / _NON_LORA)
+
+
+def _load_non_lora(trainer: Any, folder: Path) -> None:
+    path = folder / _NON_LORA
+    if not path.exists():
+        raise FaceHostError(
+            f"{folder} holds no {_NON_LORA}: its projector and face branch cannot be resumed; was it "
+            f"saved without the plugin?"
+        )
+    result = trainer.model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
+    if result.unexpected_keys:
+        raise FaceHostError(f"{path}: unknown parameters {result.unexpected_keys[:3]}")

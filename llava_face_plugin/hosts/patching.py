@@ -15,8 +15,9 @@ class Patches:
 
     def set(self, target: Any, name: str, value: Any) -> None:
         """Replaces ``target.name``, remembering what ``target`` itself held (not what it inherited)."""
-        self._originals.append((target, name, vars(target).get(name, _ABSENT)))
+        original = vars(target).get(name, _ABSENT)
         setattr(target, name, value)
+        self._originals.append((target, name, original))
 
     def undo(self) -> None:
         """Puts everything back, last change first."""

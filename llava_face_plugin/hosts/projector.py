@@ -1,7 +1,7 @@
 """``FaceProjector``: upstream's projector with the face branch under it.
 
-Upstream trains, saves, reloads and rates (``mm_projector_lr``) everything named ``mm_projector`` in every stage,
-and keeps it out of LoRA's targets. Being there is all a face parameter needs.
+Upstream trains, saves, reloads and rates (``mm_projector_lr``) everything named ``mm_projector`` in every
+stage, and keeps it out of LoRA's targets. Being there is all a face parameter needs.
 """
 
 from __future__ import annotations
@@ -29,15 +29,20 @@ class FaceProjector(nn.Sequential):
         layers = [module for name, module in self._modules.items() if name != "face" and module is not None]
         return self.face(layers, features, label_map, vit)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As ``nn.Module``'s, except that a plain LLaVA adapter, with no ``face.*`` key at all, is accepted."""
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As ``nn.Module``'s, except that a plain LLaVA adapter, with no ``face.*`` key, is accepted.
+
+        Raises ``RuntimeError``, as ``nn.Module`` does, for keys that are missing or unexpected.
+        """
         if not strict or any(key.startswith(PREFIX) for key in state_dict):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         missing = [key for key in result.missing_keys if not key.startswith(PREFIX)]
         if missing or result.unexpected_keys:
             raise RuntimeError(
-                f"mm_projector weights do not fit: missing {missing}, unexpected {list(result.unexpected_keys)}"
+                f"mm_projector weights do not fit: missing {missing}, unexpected {result.unexpected_keys}"
             )
         return result
 

@@ -1,7 +1,7 @@
 """``KnowledgeHead``: FaceInsight's knowledge alignment on top of the fused tokens.
 
-The correlation module refines the attributes' prompts, matching them with the visual tokens gives one logit an
-attribute, and two losses pull on it: L_bce against the labels and L_c against the rules.
+The correlation module refines the attributes' prompts, matching them with the visual tokens gives one logit
+an attribute, and two losses pull on it: L_bce against the labels and L_c against the rules.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from ..config import KnowledgeConfig
 from ..constants import Constants
 from .graph import CorrelationModule, correlation_matrix, reweight
 from .loss import knowledge_losses
-from .rules import LogicalModule, Rule
+from .rules import LogicalModule
 
 
 class KnowledgeHead(nn.Module):
     """Attribute logits y_i = cos(v, T_i) / temperature + b_i, with v the mean of the fused tokens.
 
-    Matching visual features with refined prompts is the paper's; pooling, cosine, temperature and bias are our
-    defaults (its formula is not in the readable part). b_i starts at the logit of the attribute's share of
-    positives, so that the loss starts at the labels' own entropy.
+    Matching visual features with refined prompts is the paper's; pooling, cosine, temperature and bias are
+    our defaults (its formula is not in the readable part). b_i starts at the logit of the attribute's share
+    of positives, so that the loss starts at the labels' own entropy.
 
     Args:
         config: the ``knowledge`` block.
@@ -36,7 +36,7 @@ class KnowledgeHead(nn.Module):
         vocabulary = config.vocabulary
         c_hat = reweight(correlation_matrix(vocabulary, config.graph, binarize=config.binarize), config.omega)
         self.correlation = CorrelationModule(c_hat, width, config.hidden, config.layers)
-        rules = [Rule.from_dict(rule.model_dump(by_alias=True)) for rule in config.rules]
+        rules = [rule.rule for rule in config.rules]
         self.logic = LogicalModule(rules, vocabulary) if rules else None
         self.bias = nn.Parameter(torch.zeros(len(vocabulary)))
         self._reset_bias()

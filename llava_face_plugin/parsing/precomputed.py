@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ PAD_COLOUR = (122, 116, 104)
 
 
 class Indexed(NamedTuple):
-    """What ``index`` did: the file, the number of maps in it, and of images whose pixels were known already."""
+    """What ``index`` did: the file, how many maps are in it, how many images had known pixels."""
 
     path: Path
     maps: int
@@ -50,12 +50,18 @@ def pixel_key(image: Image.Image, pad_colour: tuple[int, int, int] = PAD_COLOUR)
     return digest.hexdigest()
 
 
-def index(images: Iterable[tuple[str | Path, str | Path]], out: str | Path, workers: int = 4) -> Indexed:
+def index(
+    images: Iterable[tuple[str | Path, str | Path]],
+    out: str | Path,
+    workers: int = 4,
+    progress: Callable[[int], None] | None = None,
+) -> Indexed:
     """File the maps of (image path, map path) pairs under their images' pixels.
 
     Writes ``out`` (a ``.json`` file, or a folder that gets an ``index.json``): version, pad_colour and
     ``maps: {pixel key: map path relative to the index}``. Where two images have equal pixels the first map is
-    kept. Raises ``FaceDataError`` for an unreadable image or map, or a map whose aspect is not its image's.
+    kept. ``progress`` is told the number done. Raises ``FaceDataError`` for an unreadable image or map, or a
+    map whose aspect is not its image's.
     """
     path = _index_path(out)
 
@@ -75,6 +81,8 @@ def index(images: Iterable[tuple[str | Path, str | Path]], out: str | Path, work
         for key, relative in pool.map(entry, images):
             maps.setdefault(key, relative)
             count += 1
+            if progress is not None:
+                progress(count)
     content = {"version": INDEX_VERSION, "pad_colour": list(PAD_COLOUR), "maps": maps}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

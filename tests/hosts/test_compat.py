@@ -187,7 +187,7 @@ import torch
 from llava_face_plugin.hosts.compat import cpu
 assert cpu.install_cpu_dry_run() and cpu.install_cpu_dry_run()
 if not torch.cuda.is_available():
-    assert cpu.cpu_applied() == ("sync", "cuda2cpu")
+    assert cpu.cpu_applied() == ("sync", "cuda2cpu", "pgexit")
     torch.cuda.synchronize()
     assert torch.nn.Linear(2, 2).cuda().weight.device.type == "cpu"
     assert torch.ones(2).to("cuda:0", torch.float16).dtype == torch.float16

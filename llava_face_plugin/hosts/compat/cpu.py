@@ -6,6 +6,7 @@ device. Each shim waits for its module to be imported: ``install_cpu_dry_run`` l
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,6 @@ class CpuShim:
 
 _patches = Patches()
 _applied: list[str] = []
-_asked: set[str] = set()
 
 
 def _skip_synchronize(torch: Any) -> None:
@@ -55,6 +55,17 @@ def _move_to_cpu(torch: Any) -> None:
 
     _patches.patch(torch.Tensor, "to", to)
     _patches.patch(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
+
+
+def _leave_group() -> None:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _leave_group_at_exit(torch: Any) -> None:
+    atexit.register(_leave_group)
 
 
 def _plain_attention(llava: Any) -> None:
@@ -93,6 +104,12 @@ def _use_gloo_only(comm: Any) -> None:
 CPU_SHIMS: tuple[CpuShim, ...] = (
     CpuShim("sync", "torch", "train.py:210 calls torch.cuda.synchronize()", _skip_synchronize),
     CpuShim("cuda2cpu", "torch", "llava/eval/*.py move tensors to 'cuda' by name", _move_to_cpu),
+    CpuShim(
+        "pgexit",
+        "torch",
+        "a rank that exits inside its gloo group may abort (-6), with all saved",
+        _leave_group_at_exit,
+    ),
     CpuShim("attn", "llava", "train_mem.py:4 asks for flash_attention_2", _plain_attention),
     CpuShim("bf16gate", "transformers.training_args", "--bf16 True is refused without a GPU", _allow_bf16),
     CpuShim(
@@ -111,11 +128,10 @@ def is_dry_run() -> bool:
 
 
 def install_cpu_dry_run() -> bool:
-    """Has every CPU shim wait for its module, once; returns ``is_dry_run()``. Imports nothing."""
+    """Has every CPU shim wait for its module; returns ``is_dry_run()``. Imports nothing, may be repeated."""
     if is_dry_run():
         for shim in CPU_SHIMS:
-            if shim.key not in _asked:
-                _asked.add(shim.key)
+            if shim.key not in _applied:
                 when_imported(shim.module, after=_mend_without_cuda(shim))
     return is_dry_run()
 
@@ -124,7 +140,8 @@ def _mend_without_cuda(shim: CpuShim) -> Callable[[ModuleType], None]:
     def mend(module: ModuleType) -> None:
         import torch
 
-        if not torch.cuda.is_available():
+        # Waited for twice if installed twice, or again after imports.forget().
+        if shim.key not in _applied and not torch.cuda.is_available():
             shim.mend(module)
             _applied.append(shim.key)
 
@@ -139,5 +156,5 @@ def cpu_applied() -> tuple[str, ...]:
 def undo_cpu_dry_run() -> None:
     """Takes the CPU shims in force back (those still waiting for their module go with ``imports.forget``)."""
     _patches.undo()
+    atexit.unregister(_leave_group)
     _applied.clear()
-    _asked.clear()

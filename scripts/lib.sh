@@ -1,0 +1,35 @@
+# Shared by test.sh and demo.sh: one virtual environment a stack, made once and reused.
+# Stacks are described in scripts/constraints/*.txt and docs/install.md.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+# numerics of tiny models need no threads, and two cores are quickly oversubscribed
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+
+stack_venv() { [ "$1" = default ] && echo "$ROOT/.venv" || echo "$ROOT/.venv-$1"; }
+
+# ensure_stack default|pinned|newest: makes the venv if it is missing or its recipe has changed.
+ensure_stack() {
+  local stack=$1 venv recipe constraints
+  constraints="$ROOT/scripts/constraints/$stack.txt"
+  [ -f "$constraints" ] || { echo "unknown stack '$stack' (known: default, pinned, newest)" >&2; return 2; }
+  venv=$(stack_venv "$stack")
+  recipe=$(cat "$constraints" "$ROOT/pyproject.toml" "$ROOT/llava_face_plugin.pth" "${BASH_SOURCE[0]}" | sha256sum)
+  if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.recipe" 2>/dev/null)" = "$recipe" ]; then return; fi
+  say "setting up $(basename "$venv") (stack $stack)"
+  local python=${PYTHON:-python3}
+  "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' ||
+    { echo "Python 3.10 to 3.12 is needed (set PYTHON=...); $python is $("$python" --version)" >&2; return 2; }
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
+  local pip="$venv/bin/python -m pip install --quiet --constraint $constraints"
+  $pip --upgrade pip wheel
+  # torch first and by version: anything else could pull a CUDA build of several GB
+  $pip "$(grep '^torch==' "$constraints")"
+  $pip --editable ".[llava,plots,dev]" peft deepspeed
+  # LLaVA's own pins cannot be met by any stack but the oldest (docs/install.md)
+  $pip --no-deps llava-torch==1.2.2.post1
+  echo "$recipe" > "$venv/.recipe"
+}

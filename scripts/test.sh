@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs the checks. Sets everything up on a fresh machine.
+#   scripts/test.sh                        lint, types and all tests on the default stack
+#   scripts/test.sh --stack pinned|newest  the contract suite on that stack
+#   scripts/test.sh --stack all            both of the above
+#   scripts/test.sh -- ARGS                arguments for pytest
+# Real faces are used where FACE_TEST_DATA names the folder; else those tests skip.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+stack=default
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --stack) stack=${2:?--stack needs a name}; shift 2 ;;
+    --) shift; break ;;
+    -h | --help) sed -n '2,8p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    *) echo "unknown argument '$1' (see --help)" >&2; exit 2 ;;
+  esac
+done
+
+whole() {
+  ensure_stack default
+  local bin=.venv/bin
+  say "lint and types"
+  $bin/ruff check .
+  $bin/ruff format --check .
+  $bin/mypy
+  say "tests on the default stack"
+  $bin/python -m pytest -q "$@"
+}
+
+contract() {
+  ensure_stack "$1"
+  say "contract suite on stack $1"
+  "$(stack_venv "$1")/bin/python" -m pytest -q -m contract "${@:2}"
+}
+
+case "$stack" in
+  default) whole "$@" ;;
+  all) whole "$@"; contract pinned; contract newest ;;
+  *) contract "$stack" "$@" ;;
+esac

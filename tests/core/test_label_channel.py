@@ -1,0 +1,170 @@
+"""The label map's way through upstream's image path: the same geometry as the image, to the pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from llava_face_plugin.hosts.label_channel import (
+    FaceImageProcessor,
+    join,
+    split,
+    square,
+    through_processor,
+)
+from llava_face_plugin.labels import NO_MAP
+from tests.core.standin import HAIR
+
+SIZES = [(80, 60), (60, 80), (217, 333), (30, 41), (56, 56), (1, 7)]  # (width, height)
+
+
+def processor(side: int) -> Any:
+    transformers = pytest.importorskip("transformers", reason="needs the host's image processor")
+    return transformers.CLIPImageProcessor(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=[0.48, 0.46, 0.41],
+        image_std=[0.27, 0.26, 0.28],
+        resample=3,
+    )
+
+
+def separated(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """(H, W) uint8 blocks of ids that lie far apart: an average of two would be none of them."""
+    blocks = np.random.default_rng(seed).choice(np.array([0, 6, 12, 18, 255], np.uint8), size=(5, 5))
+    rows, columns = np.arange(height) * 5 // height, np.arange(width) * 5 // width
+    return blocks[rows[:, None], columns[None, :]]
+
+
+def test_split_and_join_are_inverse() -> None:
+    pixels, labels = torch.randn(2, 3, 4, 4), torch.full((2, 4, 4), 7.0)
+    images = torch.stack([join(p, m) for p, m in zip(pixels, labels, strict=True)])
+    assert images.shape == (2, 4, 4, 4)
+    again, found = split(images)
+    assert found is not None and torch.equal(again, pixels) and torch.equal(found, labels)
+    assert split(pixels)[1] is None
+
+
+def test_join_without_a_map_says_no_map_and_replaces_a_channel_that_is_there() -> None:
+    pixels = torch.randn(3, 4, 4)
+    none = join(pixels, None)
+    assert (none[3] == NO_MAP).all()
+    replaced = join(none, torch.full((4, 4), 5))
+    assert replaced.shape == (4, 4, 4) and (replaced[3] == 5).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_id_survives_half_precision(dtype: torch.dtype) -> None:
+    ids = torch.arange(256).view(16, 16)
+    joined = join(torch.zeros(3, 16, 16, dtype=dtype), ids)
+    assert joined.dtype == dtype and torch.equal(joined[3].long(), ids)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (7, 4), (4, 7), (8, 5)])
+def test_square_pads_as_expand2square_does(size: tuple[int, int]) -> None:
+    """Against PIL: pasted at half the difference, rounded down, as upstream pads its image."""
+    width, height = size
+    labels = separated(width, height)
+    side = max(size)
+    expected = Image.new("L", (side, side), 0)
+    expected.paste(Image.fromarray(labels), ((side - width) // 2, (side - height) // 2))
+    found = square(labels)
+    assert found.dtype == np.uint8 and np.array_equal(found, np.asarray(expected))
+
+
+@pytest.mark.contract
+def test_square_pads_as_llava_does() -> None:
+    mm_utils = pytest.importorskip("llava.mm_utils", reason="needs the host package llava")
+    for width, height in [*SIZES, (8, 5), (5, 8)]:
+        labels = separated(width, height)
+        expected = mm_utils.expand2square(Image.fromarray(labels), 0)
+        assert np.array_equal(square(labels), np.asarray(expected))
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("side", [56, 336])
+@pytest.mark.parametrize("size", SIZES[:-1])
+def test_map_is_resized_by_nearest_and_cropped_as_an_image(size: tuple[int, int], side: int) -> None:
+    """Against PIL: shortest edge to ``side``, then the central square."""
+    labels = separated(*size)
+    scale = side / min(size)
+    new = [side if edge == min(size) else int(edge * scale) for edge in size]
+    resized = np.asarray(Image.fromarray(labels).resize(new, Image.Resampling.NEAREST))
+    top, left = (new[1] - side) // 2, (new[0] - side) // 2
+    found = through_processor(labels, processor(side))
+    assert found.dtype == torch.float32
+    assert np.array_equal(found.numpy(), resized[top : top + side, left : left + side])
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("side", [56, 336])
+@pytest.mark.parametrize("size", [(80, 60), (60, 80), (217, 333)])
+def test_a_block_lands_at_the_same_place_in_image_and_map(size: tuple[int, int], side: int) -> None:
+    width, height = size
+    box = (slice(height // 3, height // 2), slice(width // 3, 3 * width // 5))
+    picture, labels = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+    picture[box], labels[box] = 255, HAIR
+    made = processor(side)
+    image = made.preprocess(Image.fromarray(picture), return_tensors="pt")["pixel_values"][0][0]
+    bright = image > (image.max() + image.min()) / 2
+    found = through_processor(labels, made) == HAIR
+    where = [[axis.nonzero().flatten() for axis in (m.any(1), m.any(0))] for m in (bright, found)]
+    for in_image, in_map in zip(*where, strict=True):
+        assert abs(in_image[0] - in_map[0]) <= 1 and abs(in_image[-1] - in_map[-1]) <= 1
+    assert (bright != found).float().mean() < 0.02
+
+
+class KnowsOne:
+    """A parser that knows one size of picture."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels = labels
+
+    def parse(self, image: Image.Image) -> np.ndarray | None:
+        return self.labels if image.size == self.labels.shape[::-1] else None
+
+
+@pytest.mark.contract
+def test_processor_adds_the_parsers_map() -> None:
+    labels, plain = separated(80, 60), processor(56)
+    made = FaceImageProcessor(plain, KnowsOne(labels))
+    known = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    unknown = Image.new("RGB", (50, 70), (200, 10, 10))
+    batch = made.preprocess([known, unknown], return_tensors="pt")["pixel_values"]
+    assert batch.shape == (2, 4, 56, 56)
+    assert torch.equal(batch[:, :3], plain.preprocess([known, unknown], return_tensors="pt")["pixel_values"])
+    assert torch.equal(batch[0, 3], through_processor(labels, plain))
+    assert (batch[1, 3] == NO_MAP).all()
+    single = made(known, return_tensors="pt")["pixel_values"]
+    assert torch.equal(single, batch[:1])
+
+
+@pytest.mark.contract
+def test_processor_without_a_parser_says_no_map() -> None:
+    made = FaceImageProcessor(processor(56), None)
+    batch = made(Image.new("RGB", (50, 70)), return_tensors="pt")["pixel_values"]
+    assert batch.shape == (1, 4, 56, 56) and (batch[:, 3] == NO_MAP).all()
+
+
+@pytest.mark.contract
+def test_processor_takes_pixels_that_are_no_picture_for_unknown() -> None:
+    made = FaceImageProcessor(processor(56), KnowsOne(separated(60, 60)))
+    batch = made([np.zeros((60, 60, 3), np.uint8)], return_tensors="pt")["pixel_values"]
+    assert (batch[:, 3] == NO_MAP).all()
+
+
+@pytest.mark.contract
+def test_everything_else_is_the_wrapped_processors() -> None:
+    plain = processor(56)
+    made = FaceImageProcessor(plain, None)
+    assert made.crop_size["height"] == 56 and list(made.image_mean) == list(plain.image_mean)
+    with pytest.raises(AttributeError):
+        _ = made.no_such_setting
+    with pytest.raises(ValueError, match="return_tensors='pt'"):
+        made.preprocess(Image.new("RGB", (8, 8)))
+    with pytest.raises(ValueError, match="return_tensors='pt'"):
+        made.preprocess(Image.new("RGB", (8, 8)), return_tensors="np")

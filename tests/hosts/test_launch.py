@@ -1,0 +1,260 @@
+"""Real processes: three ways of loading, three launchers, resume after a kill, and the bare environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llava_face_plugin.hosts.doctor import examine
+from llava_face_plugin.switch import enable, read_config
+
+from . import upstream
+
+pytestmark = pytest.mark.launch
+
+REPO = Path(__file__).resolve().parents[2]
+PATCH = REPO / "patches" / "llava-1.2.2" / "0001-plugin-entry-points.patch"
+WAYS = ("hook", "launch", "patch")
+ZERO = {
+    "zero2": {"stage": 2, "overlap_comm": True, "contiguous_gradients": True, "sub_group_size": 1e9,
+              "reduce_bucket_size": "auto"},
+    "zero3": {"stage": 3, "overlap_comm": True, "contiguous_gradients": True, "sub_group_size": 1e9,
+              "reduce_bucket_size": "auto", "stage3_prefetch_bucket_size": "auto",
+              "stage3_param_persistence_threshold": "auto", "stage3_max_live_parameters": 1e9,
+              "stage3_max_reuse_distance": 1e9, "stage3_gather_16bit_weights_on_model_save": True},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def face_base(base: Path, root: Path) -> Path:
+    out = root / "launch-base"
+    enable(base, preset="light", knowledge="made", out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def train_script(root: Path) -> Path:
+    """Upstream's own train_mem.py, where a source checkout has it."""
+    import llava.train
+
+    folder = root / "checkout" / "llava" / "train"
+    folder.mkdir(parents=True)
+    return Path(shutil.copy(Path(llava.train.__path__[0]) / "train_mem.py", folder))
+
+
+@pytest.fixture(scope="module")
+def no_hook(root: Path) -> Path:
+    """A folder for PYTHONPATH that undoes the .pth hook, as if it had never been installed."""
+    folder = root / "no-hook"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "from llava_face_plugin.hosts import loader\n"
+        "from llava_face_plugin.hosts.compat.cpu import install_cpu_dry_run\n"
+        "loader.deactivate()\n"
+        "install_cpu_dry_run()\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def patched_llava(root: Path) -> Path:
+    """A folder for PYTHONPATH with a copy of the installed llava that carries our patch."""
+    import llava
+
+    folder = root / "patched"
+    folder.mkdir()
+    ignore = shutil.ignore_patterns("__pycache__", "serve", "*.json", "*.jsonl")
+    shutil.copytree(Path(llava.__path__[0]), folder / "llava", ignore=ignore)
+    result = subprocess.run(["git", "apply", PATCH], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def command(launcher: str, way: str, script: Path) -> list[Any]:
+    """How a user starts a script: python, torchrun or deepspeed, two processes for the last two."""
+    bin_dir = Path(sysconfig.get_path("scripts"))
+    launch = ["llava_face_plugin.launch"] if way == "launch" else []
+    if launcher == "python":
+        return [sys.executable, *(["-m", *launch] if launch else []), script]
+    if launcher == "torchrun":
+        start = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", port()]
+        return [*start, *(["-m", *launch] if launch else []), script]
+    start = [bin_dir / "deepspeed", "--num_gpus", 2, "--master_port", port()]
+    return [*start, *(["--module", *launch] if launch else []), script]
+
+
+def variables(way: str, no_hook: Path, patched_llava: Path) -> dict[str, str | None]:
+    folders = {"hook": [], "launch": [no_hook], "patch": [no_hook, patched_llava]}[way]
+    path = os.pathsep.join(str(f) for f in folders)
+    return {"PYTHONPATH": path or None, "ACCELERATE_USE_CPU": None}
+
+
+def zero_config(root: Path, stage: str) -> Path:
+    path = root / f"{stage}.json"
+    path.write_text(json.dumps({
+        "fp16": {"enabled": "auto"}, "bf16": {"enabled": "auto"}, "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto", "gradient_accumulation_steps": "auto", "zero_optimization": ZERO[stage],
+    }))  # fmt: skip
+    return path
+
+
+def check_trained(out: Path, result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
+    assert read_config(out)["architectures"] == ["LlavaFaceLlamaForCausalLM"]
+    report = examine(out, trained=True)
+    assert [f for f in report.findings if f.what in ("face weights", "guard") and f.level != "ok"] == []
+    gate = load_file(out / "model.safetensors")["model.mm_projector.face.fusion.gate"]
+    assert gate.abs().max() > 0, "the gate never opened: nothing was trained"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("launcher", ["python", "torchrun", "zero2"])
+def test_unmodified_script_trains_face_mode(
+    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, no_hook: Path, patched_llava: Path,
+    launcher: str, way: str,
+) -> None:  # fmt: skip
+    if launcher == "zero2":
+        pytest.importorskip("deepspeed")
+    out = root / f"llava-{launcher}-{way}"
+    other: dict[str, Any] = {}
+    if launcher == "zero2":  # --use_cpu would take deepspeed out of the Trainer
+        other = {"deepspeed": zero_config(root, "zero2"), "use_cpu": None}
+    arguments = upstream.flags(face_base, base / "clip", faces, out, max_steps=3, **other)
+    start = command("deepspeed" if launcher == "zero2" else launcher, way, train_script)
+    result = upstream.run([*start, *arguments], root, **variables(way, no_hook, patched_llava))
+    check_trained(out, result)
+
+
+@pytest.mark.parametrize("stage", ["finetune", "lora"])
+def test_zero3(face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, stage: str) -> None:
+    pytest.importorskip("deepspeed")
+    out = root / f"llava-zero3-{stage}"
+    arguments = upstream.flags(
+        face_base, base / "clip", faces, out, stage, max_steps=3, deepspeed=zero_config(root, "zero3"), use_cpu=None,
+        bf16=True,
+    )  # fmt: skip
+    result = upstream.run([*command("deepspeed", "hook", train_script), *arguments], root)
+    if stage == "finetune":
+        check_trained(out, result)
+        return
+    assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
+    weights = torch.load(out / "non_lora_trainables.bin", weights_only=True)
+    gates = [value for name, value in weights.items() if name.endswith("face.fusion.gate")]
+    assert len(gates) == 1 and gates[0].numel() > 1 and gates[0].abs().max() > 0
+
+
+@pytest.fixture
+def process_group() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stage", ["finetune", "lora"])
+def test_kill_and_resume_equals_uninterrupted(
+    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, stage: str,
+    process_group: list[subprocess.Popen[str]],
+) -> None:  # fmt: skip
+    found = {}
+    for name in ("whole", "killed"):
+        out = root / f"llava-{stage}-{name}"
+        # Slow enough to be killed between the checkpoint and the end.
+        arguments = upstream.flags(
+            face_base, base / "clip", faces, out, stage, num_train_epochs=10, max_steps=None, save_steps=4, seed=7,
+            lora_dropout=0.0 if stage == "lora" else None, pretrain_mm_mlp_adapter=adapter(face_base, base, faces, root),
+        )  # fmt: skip
+        start = [str(part) for part in [*command("python", "hook", train_script), *arguments]]
+        if name == "killed":
+            process = subprocess.Popen(
+                start, cwd=root, env=upstream.environment(), text=True, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            process_group.append(process)
+            wait_for(out / "checkpoint-4" / "trainer_state.json", process)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            assert not (out / "trainer_state.json").exists(), "the run ended before it could be killed"
+            for later in out.glob("checkpoint-*"):
+                if int(later.name.split("-")[1]) > 4:
+                    shutil.rmtree(later)
+        result = upstream.run(start, root)
+        assert result.returncode == 0, result.stderr[-4000:]
+        file = "model.safetensors" if stage == "finetune" else "non_lora_trainables.bin"
+        found[name] = load_file(out / file) if stage == "finetune" else torch.load(out / file, weights_only=True)
+    for key, value in found["whole"].items():
+        assert torch.equal(value, found["killed"][key]), key
+
+
+def adapter(face_base: Path, base: Path, faces: Path, root: Path) -> Path:
+    """A stage-1 adapter, so that two runs start alike (upstream does not seed its projector)."""
+    out = root / "llava-start"
+    if not (out / "mm_projector.bin").exists():
+        upstream.train(upstream.flags(face_base, base / "clip", faces, out, "stage1", max_steps=1))
+    return out / "mm_projector.bin"
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: int = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.01)
+    time.sleep(0.05)
+
+
+def test_a_bare_environment_still_trains_face_mode(
+    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path
+) -> None:
+    """``srun --export=NONE`` and pdsh hand over next to nothing: the hook needs no variable."""
+    out = root / "llava-bare"
+    arguments = upstream.flags(face_base, base / "clip", faces, out, max_steps=2)
+    keep = ["PATH", "HOME"]
+    env = {key: os.environ[key] for key in keep if key in os.environ}
+    script = root / "cpu_train.py"  # the dry run's variable does not travel either
+    script.write_text(
+        "import os; os.environ['LLAVA_FACE_CPU_DRY_RUN'] = '1'\n"
+        "from llava_face_plugin.hosts.compat.cpu import install_cpu_dry_run; install_cpu_dry_run()\n"
+        f"import runpy; runpy.run_path({str(train_script)!r}, run_name='__main__')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)], cwd=root, env=env, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    check_trained(out, result)
+
+
+@pytest.mark.parametrize("absence", ["switched off", "not installed"])
+def test_without_the_plugin_nothing_is_trained(
+    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, no_hook: Path, absence: str
+) -> None:
+    out = root / f"llava-absent-{absence.split()[0]}"
+    arguments = upstream.flags(face_base, base / "clip", faces, out, max_steps=2)
+    absent = {"LLAVA_FACE": "0"} if absence == "switched off" else {"PYTHONPATH": str(no_hook)}
+    train = train_script.with_name("train_plain.py")
+    train.write_text("from llava.train.train import train\ntrain()\n")
+    # Upstream alone does not even import on newer transformers; what counts is that it never trains.
+    result = upstream.run([sys.executable, train, *arguments], root, LLAVA_FACE_CPU_DRY_RUN=None, **absent)
+    assert result.returncode != 0
+    assert not (out / "model.safetensors").exists()
