@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from ..errors import FaceError
 from . import doctor, overlay, prepare, switch, tiny_model
@@ -18,7 +19,7 @@ class _App(typer.Typer):
         try:
             return super().__call__(*args, **kwargs)
         except FaceError as error:
-            Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+            Console(stderr=True).print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
             sys.exit(1)
 
 

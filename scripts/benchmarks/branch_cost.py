@@ -43,8 +43,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-os.environ.setdefault("LLAVA_FACE_CPU_DRY_RUN", "1")  # without effect where there is a GPU
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -214,8 +212,8 @@ class Counted:
     weight_bytes: int
     training_bytes: int
     tokens: int
-    forward_flops: int
-    training_flops: int
+    forward_flops: float
+    training_flops: float
     weight_ratio: float
     training_bytes_ratio: float
     forward_ratio: float
@@ -225,11 +223,11 @@ class Counted:
     """Stage 1: the LLM frozen, its activations' gradient needed (backward = 1 forward)."""
 
 
-def counted(size: Size, chosen: list[Variant]) -> list[Counted]:
-    """Extras per image at batch 1, the worst case of the knowledge head: its prompts serve a whole batch."""
+def counted(size: Size, chosen: list[Variant], batch: int = 1) -> list[Counted]:
+    """Extras per image. The knowledge head refines its prompts once a batch: batch 1 is its worst case."""
     tower, base_tokens = tower_flops(size), size.patches + size.text
     base_llm = llm_flops(size, base_tokens)
-    plain = _flops(size, None)
+    plain = _flops(size, None, batch)
     tower_params = tower_parameters(size)
     with torch.device("meta"):
         trained = llm_parameters(size) + sum(count(m) for m in projector(size))
@@ -237,7 +235,7 @@ def counted(size: Size, chosen: list[Variant]) -> list[Counted]:
     state = TRAINED_BYTES * trained + FROZEN_BYTES * tower_params
     rows = []
     for variant in chosen:
-        run = _flops(size, variant)
+        run = _flops(size, variant, batch)
         added = run.tokens - size.patches
         llm = llm_flops(size, base_tokens + added) - base_llm
         own = tower_params if "vision_tower" in (variant.settings or {})["segmentation"] else 0
@@ -259,14 +257,14 @@ def counted(size: Size, chosen: list[Variant]) -> list[Counted]:
     return rows
 
 
-def _flops(size: Size, variant: Variant | None) -> SimpleNamespace:
-    """The projector with or without a branch: FLOPs forward and in all, tokens out, branch parameters."""
+def _flops(size: Size, variant: Variant | None, batch: int) -> SimpleNamespace:
+    """Projector with or without branch: FLOPs an image, forward and in all; tokens out; parameters."""
     from transformers import CLIPVisionModel
 
     with torch.device("meta"):
         layers = projector(size)
-        features = torch.empty(1, size.patches, size.vision_hidden)
-        label_map = torch.empty(1, size.image_size, size.image_size)
+        features = torch.empty(batch, size.patches, size.vision_hidden)
+        label_map = torch.empty(batch, size.image_size, size.image_size)
         branch = (
             None
             if variant is None
@@ -287,15 +285,13 @@ def _flops(size: Size, variant: Variant | None) -> SimpleNamespace:
         if branch is not None and branch.knowledge is not None:
             head, attributes = branch.knowledge, len(branch.knowledge.config.attributes)
             logits = head(tokens, torch.empty(attributes, 3, size.hidden, device="meta"))
-            labels = torch.empty(1, attributes, dtype=torch.int8, device="meta")
+            labels = torch.empty(batch, attributes, dtype=torch.int8, device="meta")
             loss = loss + head.weighted(head.losses(logits, labels))
     with FlopCounterMode(display=False) as backward:
         loss.backward()
-    both = forward.get_total_flops() + backward.get_total_flops()
+    once, back = forward.get_total_flops() / batch, backward.get_total_flops() / batch
     parameters = 0 if branch is None else count(branch)
-    return SimpleNamespace(
-        forward=forward.get_total_flops(), training=both, tokens=tokens.shape[1], parameters=parameters
-    )
+    return SimpleNamespace(forward=once, training=once + back, tokens=tokens.shape[1], parameters=parameters)
 
 
 # --- part 2: measured --------------------------------------------------------------------------------------
@@ -554,9 +550,11 @@ def peak_of(bench: Bench, variant: Variant) -> int:
         for _ in range(3):
             step()
         return torch.cuda.max_memory_allocated()
-    # Every tensor in pages of its own, given back when freed:
-    # resident memory is what is alive, not the heap's past.
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 16)
+    # Each tensor in pages of its own, given back when freed: resident memory is what is alive, and no free
+    # space that the parent process left in its heap is used up unseen.
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
     before = 4096 * int(Path("/proc/self/statm").read_text().split()[1])
     step = bench.stepper(variant)
     for _ in range(3):
@@ -700,9 +698,8 @@ def measured(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     )
     peaks = measure_memory(bench, say)  # before this process holds device memory
     names = list(comparisons())
-    rows = {
-        row.label: row for row in counted(bench.size, [b for _, _, b, _ in names if b.settings is not None])
-    }
+    chosen = [b for _, _, b, _ in names if b.settings is not None]
+    rows = {row.label: row for row in counted(bench.size, chosen, bench.size.batch)}
     column = {"full": "training_ratio"}.get(arguments.train, "stage1_ratio")  # lora: nearly stage 1's
 
     def flops(variant: Variant) -> float:

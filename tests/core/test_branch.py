@@ -286,5 +286,7 @@ def test_own_vit_width_is_needed_and_used() -> None:
     block = {"encoder": "vit-palette", "vision_tower": "some/clip", "width": 8}
     with pytest.raises(FaceConfigError, match="vision_width is missing"):
         FaceBranch(config("vit-palette", {}).parse({"segmentation": block}), VISION, LLM)
-    face = FaceBranch(config("vit-palette", {}).parse({"segmentation": {**block, "vision_width": 7}}), VISION, LLM)
+    face = FaceBranch(
+        config("vit-palette", {}).parse({"segmentation": {**block, "vision_width": 7}}), VISION, LLM
+    )
     assert face.segmentation.widen.in_features == 7

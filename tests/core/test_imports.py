@@ -42,10 +42,10 @@ def load(name: str = NAME) -> ModuleType:
     return importlib.import_module(name)
 
 
-def test_before_and_after_surround_the_first_execution(write: Write) -> None:
+def test_before_and_after_surround_the_first_execution(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write("import sys\nsys.face_test_log.append('run')\n")
     log: list[str] = []
-    sys.face_test_log = log  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "face_test_log", log, raising=False)
     imports.when_imported(NAME, before=lambda: log.append("before"), after=lambda m: log.append(m.__name__))
     assert log == [] and imports.is_watching() and not imports.is_imported(NAME)
     load()
