@@ -180,9 +180,7 @@ class FaceConfig(_Block):
         Raises ``FaceConfigError`` naming every wrong key by its path, and the file ``where`` it stands.
         """
         if not isinstance(block, Mapping):
-            raise FaceConfigError(
-                f'{where}: {KEY} must be an object such as {{"enabled": true}}, not {block!r}'
-            )
+            raise FaceConfigError(f'{where}: {KEY} must be an object such as {{"enabled": true}}, not {block!r}')
         preset = block.get("preset", "light")
         defaults = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         try:

@@ -109,9 +109,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return out
 
 
-def resolve_knowledge(
-    model_dir: Path, source: str | Path, tau: float, without: Sequence[str] = ()
-) -> dict[str, Any]:
+def resolve_knowledge(model_dir: Path, source: str | Path, tau: float, without: Sequence[str] = ()) -> dict[str, Any]:
     """A knowledge file as the ``knowledge`` block: vocabulary, prompt token ids, edges and rules.
 
     Raises ``FaceConfigError`` for an unknown rule group and a ``tau`` outside 0..1, ``FaceDataError`` for a
@@ -145,9 +143,7 @@ def prompt_token_ids(model_dir: Path, prompts: Sequence[str]) -> list[list[int]]
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model_dir), use_fast=False)
     except (OSError, ValueError) as error:
-        raise FaceConfigError(
-            f"{model_dir}: its tokenizer is needed for the attribute prompts: {error}"
-        ) from None
+        raise FaceConfigError(f"{model_dir}: its tokenizer is needed for the attribute prompts: {error}") from None
     return [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
 
 

@@ -77,9 +77,7 @@ def build_tiny(
     out = Path(out_dir)
     _check_sizes(hidden, image_size, patch_size, vision_hidden, vision_layers)
     if "mpt" in str(out.resolve()):
-        raise FaceConfigError(
-            f"{out.resolve()}: LLaVA takes a path with 'mpt' in it for an MPT model; choose another"
-        )
+        raise FaceConfigError(f"{out.resolve()}: LLaVA takes a path with 'mpt' in it for an MPT model; choose another")
     (out / "clip").mkdir(parents=True, exist_ok=True)
     random_numbers = torch.Generator().manual_seed(seed)
     _write_tokenizer(out, sentences(corpus or ()), seed)
@@ -99,16 +97,12 @@ def sentences(extra: Sequence[str] = ()) -> list[str]:
     return [*_CHAT, *asked, " ".join(string.ascii_letters + string.digits + string.punctuation), *extra]
 
 
-def _check_sizes(
-    hidden: int, image_size: int, patch_size: int, vision_hidden: int, vision_layers: int
-) -> None:
+def _check_sizes(hidden: int, image_size: int, patch_size: int, vision_hidden: int, vision_layers: int) -> None:
     for name, width in (("hidden", hidden), ("vision_hidden", vision_hidden)):
         if width <= 0 or width % (2 * HEADS):
             raise FaceConfigError(f"{name} must be a positive multiple of {2 * HEADS}, not {width}")
     if image_size <= 0 or patch_size <= 0 or image_size % patch_size:
-        raise FaceConfigError(
-            f"image_size {image_size} is not a positive multiple of patch_size {patch_size}"
-        )
+        raise FaceConfigError(f"image_size {image_size} is not a positive multiple of patch_size {patch_size}")
     if vision_hidden > 3 * patch_size**2:
         raise FaceConfigError(f"vision_hidden must be at most 3 * patch_size**2 = {3 * patch_size**2}")
     if vision_layers < 2:
@@ -208,15 +202,11 @@ def _write_language_model(out: Path, hidden: int, layers: int, random_numbers: t
         "lm_head.weight": 0.02 * torch.randn(VOCABULARY, hidden, generator=random_numbers),
     }
     for i in range(layers):
-        weights.update(
-            _decoder_layer(f"model.layers.{i}.", hidden, 1 / math.sqrt(2 * layers), random_numbers)
-        )
+        weights.update(_decoder_layer(f"model.layers.{i}.", hidden, 1 / math.sqrt(2 * layers), random_numbers))
     save_file({k: v.half() for k, v in weights.items()}, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def _decoder_layer(
-    prefix: str, hidden: int, residual: float, random_numbers: torch.Generator
-) -> dict[str, Tensor]:
+def _decoder_layer(prefix: str, hidden: int, residual: float, random_numbers: torch.Generator) -> dict[str, Tensor]:
     weights = {f"self_attn.{n}_proj.weight": _linear(hidden, hidden, random_numbers) for n in "qkv"}
     weights["self_attn.o_proj.weight"] = residual * _linear(hidden, hidden, random_numbers)
     weights["mlp.gate_proj.weight"] = _linear(2 * hidden, hidden, random_numbers)
@@ -297,8 +287,7 @@ def _tower_weights(
     weights = {
         "embeddings.class_embedding": torch.randn(hidden, generator=random_numbers),
         "embeddings.patch_embedding.weight": _patch_filters(hidden, patch_size, random_numbers),
-        "embeddings.position_embedding.weight": 0.2
-        * torch.randn(grid**2 + 1, hidden, generator=random_numbers),
+        "embeddings.position_embedding.weight": 0.2 * torch.randn(grid**2 + 1, hidden, generator=random_numbers),
         **_layer_norm("pre_layrnorm", hidden),
         **_layer_norm("post_layernorm", hidden),
     }

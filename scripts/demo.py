@@ -17,7 +17,14 @@ import torch
 import typer
 from demo_report import write_report
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from llava_face_plugin.data.prepared import Prepared
@@ -134,7 +141,8 @@ def write_adapter(path: Path, base: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     layers = {"0": torch.nn.Linear(vision, hidden), "2": torch.nn.Linear(hidden, hidden)}
     torch.save(
-        {f"model.mm_projector.{i}.{k}": v for i, layer in layers.items() for k, v in layer.state_dict().items()}, path
+        {f"model.mm_projector.{i}.{k}": v for i, layer in layers.items() for k, v in layer.state_dict().items()},
+        path,
     )
     return path
 
@@ -191,7 +199,12 @@ def evaluate(run: Run, checkpoint: Path, prepared: Prepared, package: Path, out:
         prepared.image_folder, "--question-file", questions, "--answers-file", answers, "--conv-mode", "vicuna_v1",
         "--temperature", 0, "--max_new_tokens", 2,
     ]  # fmt: skip
-    watch(command, f"answer questions, face mode {run.mode}", prepared.rows["val questions"], out / "answers.log")
+    watch(
+        command,
+        f"answer questions, face mode {run.mode}",
+        prepared.rows["val questions"],
+        out / "answers.log",
+    )
     found = read_answers(questions, answers)
     knowledge = Knowledge.load(prepared.files["knowledge"])
     run.score = score(found)

@@ -82,7 +82,9 @@ def page(results: dict[str, Any], pictures: dict[str, Path], knowledge: Knowledg
         for k, v in results["protocol"].items()
     )
     images = "".join(f"<h2>{title}</h2><img src='{path.name}' alt='{title}'>" for title, path in pictures.items())
-    rules = "".join(f"<li>{html.escape(r.text())} <span class='note'>{r.weight:.3f}</span></li>" for r in knowledge.rules)
+    rules = "".join(
+        f"<li>{html.escape(r.text())} <span class='note'>{r.weight:.3f}</span></li>" for r in knowledge.rules
+    )
     return (
         f"<!doctype html><meta charset='utf-8'><title>face mode, off and on</title><style>{STYLE}</style>"
         f"<h1>LLaVA with face mode off and on</h1>"

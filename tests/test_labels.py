@@ -19,12 +19,12 @@ from llava_face_plugin.labels import (
 def test_parts_are_celebamask_hqs_in_its_order() -> None:
     """Golden ids of CelebAMask-HQ's own script (g_mask.py numbers its list from 1)."""
     listed = "skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth"
-    assert FACE_PARTS == ("background", *listed.split())
+    assert ("background", *listed.split()) == FACE_PARTS
     assert NUM_PARTS == 19 and FACE_PARTS.index("hair") == 13
 
 
 def test_no_map_is_no_part_and_exact_in_half_precision() -> None:
-    assert NO_MAP >= NUM_PARTS and NO_MAP == np.iinfo(np.uint8).max
+    assert NO_MAP >= NUM_PARTS and np.iinfo(np.uint8).max == NO_MAP
     for dtype in (torch.float16, torch.bfloat16):
         assert torch.tensor(float(NO_MAP), dtype=dtype).item() == NO_MAP
 

@@ -256,7 +256,7 @@ def test_wrong_settings_change_nothing(tmp_path: Path, settings: list[str], mess
 
 def test_wrong_preset_and_without_change_nothing(tmp_path: Path) -> None:
     folder = model(tmp_path / "m", LLM)
-    with pytest.raises(FaceConfigError, match="unknown preset 'face'.*known: faceinsight, light"):
+    with pytest.raises(FaceConfigError, match=r"unknown preset 'face'.*known: faceinsight, light"):
         enable(folder, preset="face")
     with pytest.raises(FaceConfigError, match="give --knowledge FILE too"):
         enable(folder, without=["gender"])
@@ -277,7 +277,7 @@ def test_own_vision_tower_brings_its_width(tmp_path: Path, tiny_base: Path) -> N
     settings = ["segmentation.encoder=vit-palette", f"segmentation.vision_tower={tower}"]
     face = enable(model(tmp_path / "m", LLM), settings=settings)
     assert face.segmentation.vision_width == 32
-    with pytest.raises(FaceConfigError, match="vision_tower .* cannot be read"):
+    with pytest.raises(FaceConfigError, match=r"vision_tower .* cannot be read"):
         enable(model(tmp_path / "n", LLM), settings=[settings[0], f"segmentation.vision_tower={tmp_path}"])
 
 
@@ -316,7 +316,7 @@ def test_without_gender_leaves_its_rules_out(tiny_copy: Callable[[str], Path]) -
     assert not any("Male" in rule.rule.attributes() for rule in face.rules)
     with pytest.raises(FaceConfigError, match="unknown rule group 'gendre'; did you mean 'gender'"):
         enable(folder, knowledge="made", without=["gendre"])
-    with pytest.raises(FaceConfigError, match="its group 'gender' is one that 'without' leaves out"):
+    with pytest.raises(FaceConfigError, match=r"its group 'gender' is one that 'without' leaves out"):
         enable(folder, knowledge="made", settings=["knowledge.without=[gender]"])
 
 
@@ -331,7 +331,7 @@ def test_knowledge_from_a_file_with_settings(tiny_copy: Callable[[str], Path], t
     assert high.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     weights = [[w for row in k.graph.values() for w in row.values()] for k in (low, high)]
     assert np.min(weights[0]) < 0.4 and np.min(weights[1]) >= 0.9 and len(weights[0]) > len(weights[1])
-    with pytest.raises(FaceConfigError, match="tau is 1.5; expected a number from 0 to 1"):
+    with pytest.raises(FaceConfigError, match=r"tau is 1.5; expected a number from 0 to 1"):
         enable(folder, knowledge=path, settings=["knowledge.tau=1.5"])
 
 

@@ -41,7 +41,11 @@ def _print(report: object) -> None:
     console = Console()
     console.print("  ".join(f"{name} {version}" for name, version in report.versions.items()), highlight=False)
     table = Table(show_header=False, box=None, pad_edge=False)
-    style = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "problem": "[red]problem[/red]"}
+    style = {
+        "ok": "[green]ok[/green]",
+        "warning": "[yellow]warning[/yellow]",
+        "problem": "[red]problem[/red]",
+    }
     for finding in report.findings:
         table.add_row(style[finding.level], finding.what, finding.detail)
     console.print(table, highlight=False)

@@ -17,12 +17,8 @@ def register(app: typer.Typer) -> None:
 
 
 def overlay(
-    data: Annotated[
-        Path, typer.Argument(help="LLaVA training JSON with face_map keys.", metavar="DATA.json")
-    ],
-    image_folder: Annotated[
-        Path, typer.Option("--image-folder", help="What its image paths are relative to.")
-    ],
+    data: Annotated[Path, typer.Argument(help="LLaVA training JSON with face_map keys.", metavar="DATA.json")],
+    image_folder: Annotated[Path, typer.Option("--image-folder", help="What its image paths are relative to.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("overlay.png"),
     n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 8,
 ) -> None:

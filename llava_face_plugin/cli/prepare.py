@@ -29,23 +29,15 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    dataset: Annotated[
-        Dataset, typer.Argument(help="made: drawn faces, no download. The others: your own copy.")
-    ],
+    dataset: Annotated[Dataset, typer.Argument(help="made: drawn faces, no download. The others: your own copy.")],
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
     root: Annotated[Path | None, typer.Option(help="Your copy of the data set (not for made).")] = None,
     train: Annotated[int, typer.Option(min=1, help="made: number of training faces.")] = 1000,
     val: Annotated[int, typer.Option(min=0, help="made: number of validation faces.")] = 100,
     size: Annotated[str, typer.Option(help="made: WIDTHxHEIGHT of the pictures.")] = "178x218",
-    split: Annotated[
-        str, typer.Option(help="Split the conversations are made from: train, val or test.")
-    ] = "train",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images in the conversations.")
-    ] = None,
-    val_limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images in the questions.")
-    ] = None,
+    split: Annotated[str, typer.Option(help="Split the conversations are made from: train, val or test.")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images in the conversations.")] = None,
+    val_limit: Annotated[int | None, typer.Option(min=1, help="At most so many images in the questions.")] = None,
     holdout: Annotated[
         float | None,
         typer.Option(
@@ -65,9 +57,7 @@ def prepare(
     rules: Annotated[
         str | None, typer.Option(help="Rules: a YAML file, celeba or made. Default: the fitting one.")
     ] = None,
-    maps: Annotated[
-        Path | None, typer.Option(help="celeba: folder of PNG maps with the images' stems.")
-    ] = None,
+    maps: Annotated[Path | None, typer.Option(help="celeba: folder of PNG maps with the images' stems.")] = None,
     celeba_root: Annotated[
         Path | None,
         typer.Option(help="celebamask_hq: where CelebA's partition and identities are. Default: --root."),
@@ -77,11 +67,7 @@ def prepare(
     from ..errors import FaceConfigError
 
     if (root is None) != (dataset is Dataset.made):
-        needed = (
-            "draws its faces: leave --root out"
-            if root is not None
-            else "needs --root, the folder of your copy"
-        )
+        needed = "draws its faces: leave --root out" if root is not None else "needs --root, the folder of your copy"
         raise FaceConfigError(f"prepare {dataset.value} {needed}")
     for option, given, owner in (
         ("--maps", maps, Dataset.celeba),
@@ -97,9 +83,7 @@ def prepare(
     work: Callable[..., Prepared]
     if dataset is Dataset.made:
         shape = _size(size)
-        work = functools.partial(
-            _made, out, train, val, shape, questions, val_questions, knowledge, rules, **drawn
-        )
+        work = functools.partial(_made, out, train, val, shape, questions, val_questions, knowledge, rules, **drawn)
     elif dataset is Dataset.celeba:
         from ..data import celeba
 
@@ -107,9 +91,7 @@ def prepare(
     else:
         from ..data import celebamask_hq
 
-        work = functools.partial(
-            celebamask_hq.prepare, root or Path(), out, celeba_root=celeba_root, **common
-        )
+        work = functools.partial(celebamask_hq.prepare, root or Path(), out, celeba_root=celeba_root, **common)
     with _progress() as progress:
         prepared = work(progress=progress)
     _summary(dataset.value, prepared)
@@ -122,9 +104,7 @@ def _made(
     from ..data import made
     from ..data.prepared import write_knowledge
 
-    prepared = made.make(
-        out, train, val, seed, size, k=k, val_k=val_k, text_only=text_only, progress=progress
-    )
+    prepared = made.make(out, train, val, seed, size, k=k, val_k=val_k, text_only=text_only, progress=progress)
     if knowledge:
         write_knowledge(prepared, "made", rules=rules)
     return prepared

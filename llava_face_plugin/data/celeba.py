@@ -65,13 +65,9 @@ def prepare(
     )
 
     there = set(os.listdir(images))
-    available = np.flatnonzero(
-        np.fromiter((n in there for n in table.names), dtype=bool, count=len(table.names))
-    )
+    available = np.flatnonzero(np.fromiter((n in there for n in table.names), dtype=bool, count=len(table.names)))
     for i, name in enumerate(SPLITS):
-        prepared.skip(
-            f"no image file ({name})", int((split_of == i).sum() - (split_of[available] == i).sum())
-        )
+        prepared.skip(f"no image file ({name})", int((split_of == i).sum() - (split_of[available] == i).sum()))
     if not len(available):
         raise FaceDataError(f"{images}: none of the {len(table.names)} images of {table.path.name} is here")
     folder = within(images, root)
@@ -96,9 +92,7 @@ def prepare(
         write_index(prepared, samples, progress)
     if knowledge:
         if split == "train" and (split_of[available[val]] == 0).any():
-            prepared.notes.append(
-                "knowledge is counted from all official train rows, also from those held out"
-            )
+            prepared.notes.append("knowledge is counted from all official train rows, also from those held out")
         write_knowledge(prepared, "celeba", rules=rules, source=table.path)
     return prepared
 

@@ -54,9 +54,7 @@ def read_attributes(path: Path) -> AttributeTable:
     """
     lines = _lines(path)
     if len(lines) < 3:
-        raise FaceDataError(
-            f"{path}: expected a count, a line of attribute names and rows; found {len(lines)} lines"
-        )
+        raise FaceDataError(f"{path}: expected a count, a line of attribute names and rows; found {len(lines)} lines")
     count = _whole(lines[0].strip(), f"{path}, line 1: expected the number of rows")
     attributes = tuple(lines[1].decode("utf-8", "replace").split())
     _check_vocabulary(attributes, f"{path}, line 2")
@@ -67,9 +65,7 @@ def read_attributes(path: Path) -> AttributeTable:
         names.append(name)
         rows.append(row)
     if len(names) != count:
-        raise FaceDataError(
-            f"{path}, line 1: says {count} rows, but the file has {len(names)}: is it complete?"
-        )
+        raise FaceDataError(f"{path}, line 1: says {count} rows, but the file has {len(names)}: is it complete?")
     _check_unique(names, path, 3)
     values = np.frombuffer(b"".join(rows), dtype=np.int8).reshape(len(rows), len(attributes)) - ord("0")
     return AttributeTable(path, attributes, names, values.astype(np.int8), 3)
@@ -94,9 +90,7 @@ def read_mapping(path: Path) -> dict[int, str]:
     for number, line in enumerate(lines[1:], start=2):
         parts = line.split()
         if len(parts) < 3:
-            raise FaceDataError(
-                f"{path}, line {number}: expected idx orig_idx orig_file, found {len(parts)} columns"
-            )
+            raise FaceDataError(f"{path}, line {number}: expected idx orig_idx orig_file, found {len(parts)} columns")
         index = _whole(parts[0], f"{path}, line {number}: expected an index")
         if index in mapping:
             raise FaceDataError(f"{path}, line {number}: index {index} occurs twice")

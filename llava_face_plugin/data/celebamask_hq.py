@@ -151,18 +151,14 @@ def derive(labels: np.ndarray) -> np.ndarray:
     return row
 
 
-def _official(
-    root: Path, out: Path, prepared: Prepared, workers: int, progress: Progress | None
-) -> list[_Face]:
+def _official(root: Path, out: Path, prepared: Prepared, workers: int, progress: Progress | None) -> list[_Face]:
     images, masks = (
         existing_folder(root / IMAGES, "CelebAMask-HQ"),
         existing_folder(root / MASKS, "CelebAMask-HQ"),
     )
     table = read_attributes(need_file(root, ATTRIBUTES))
     columns = [table.attributes.index(a) for a in CELEBA_ATTRIBUTES]
-    with_mask = {
-        name.split("_")[0] for folder in masks.iterdir() if folder.is_dir() for name in os.listdir(folder)
-    }
+    with_mask = {name.split("_")[0] for folder in masks.iterdir() if folder.is_dir() for name in os.listdir(folder)}
     there = set(os.listdir(images))
     jobs: list[_Face] = []
     for row, name in enumerate(table.names):

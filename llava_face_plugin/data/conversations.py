@@ -113,9 +113,7 @@ def closed_questions(sample: Sample, *, k: int = 4, seed: int = 0) -> dict[str, 
     return row
 
 
-def question_rows(
-    samples: Iterable[Sample], *, k: int | None = None, seed: int = 0
-) -> Iterator[dict[str, Any]]:
+def question_rows(samples: Iterable[Sample], *, k: int | None = None, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Rows of a question file for ``model_vqa_loader.py``: ``question_id`` (unique), ``image``, ``text``.
 
     Extra keys, which upstream ignores: ``attribute``, ``answer`` ("yes" or "no"), ``sample``. ``k``

@@ -68,9 +68,7 @@ def make(
     file is the caller's (``prepared.write_knowledge``).
     """
     if n_train < 1 or n_val < 0:
-        raise FaceDataError(
-            f"made faces: n_train must be at least 1 and n_val at least 0, got {n_train}, {n_val}"
-        )
+        raise FaceDataError(f"made faces: n_train must be at least 1 and n_val at least 0, got {n_train}, {n_val}")
     out = Path(out_dir)
     (out / "images").mkdir(parents=True, exist_ok=True)
     total = n_train + n_val
@@ -112,7 +110,5 @@ def _varied(size: tuple[int, int], seed: int, number: int) -> tuple[int, int]:
     rng = np.random.default_rng([seed, 5, number])
     if number % 2 == 0:
         return size
-    width, height = (
-        max(MIN_SIDE, round(n * f)) for n, f in zip(size, rng.uniform(0.85, 1.15, 2), strict=True)
-    )
+    width, height = (max(MIN_SIDE, round(n * f)) for n, f in zip(size, rng.uniform(0.85, 1.15, 2), strict=True))
     return width, height

@@ -110,9 +110,7 @@ def as_labels(attributes: np.ndarray | Mapping[str, int]) -> dict[str, bool]:
     else:
         row = np.asarray(attributes)
     if row.shape != (len(MADE_ATTRIBUTES),) or not np.isin(row, (0, 1)).all():
-        raise FaceDataError(
-            f"made face: expected {len(MADE_ATTRIBUTES)} values of 0 or 1, got {row.tolist()}"
-        )
+        raise FaceDataError(f"made face: expected {len(MADE_ATTRIBUTES)} values of 0 or 1, got {row.tolist()}")
     broken = broken_rules(row[None], _DRAWABLE)
     if broken:
         raise FaceDataError(f"made face: cannot be drawn true to its labels ({'; '.join(broken)})")

@@ -24,9 +24,7 @@ LIPSTICKS: tuple[Colour, ...] = ((196, 22, 52), (214, 30, 92), (150, 20, 62), (2
 SHADOWS: tuple[Colour, ...] = ((112, 66, 150), (60, 96, 166), (120, 64, 54), (38, 120, 122), (72, 60, 74))
 
 
-def draw(
-    on: dict[str, bool], rng: np.random.Generator, size: tuple[int, int]
-) -> tuple[Image.Image, np.ndarray]:
+def draw(on: dict[str, bool], rng: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """The RGB image of ``size`` and its (H, W) uint8 map for one set of drawable attributes."""
     p = _person(on, rng, size)
     lot = int(rng.integers(2**32))
@@ -120,9 +118,7 @@ def _head(p: Portrait) -> None:
     p.canvas.fill(face, p.skin, ID["skin"])
     side = 1 if p.rng.random() < 0.5 else -1
     p.canvas.glaze(face * [0.55, 1] + [side * 0.72, 0.1], p.shade, 0.5, 0.22, skin_only)
-    p.canvas.glaze(
-        ellipse(-side * 0.2, -0.55, 0.4, 0.28), mix(p.skin, (255, 255, 255), 0.5), 0.4, 0.15, skin_only
-    )
+    p.canvas.glaze(ellipse(-side * 0.2, -0.55, 0.4, 0.28), mix(p.skin, (255, 255, 255), 0.5), 0.4, 0.15, skin_only)
     for x in (-0.47, 0.47):
         cheek = p.turn(ellipse(x, 0.30, 0.17, 0.13))
         if p.on["Rosy_Cheeks"]:
@@ -197,9 +193,7 @@ def _brow(p: Portrait, side: int, label: int, colour: Colour, lift: float) -> No
     arch = np.array([(0.14, y + 0.0), (0.27, y - 0.05), (0.43, y - 0.06), (0.57, y + 0.03)]) * [side, 1]
     under = np.add(arch, [0, thick])[::-1].copy()
     under[0] = arch[-1] + [0, 0.012]
-    p.canvas.fill(
-        p.turn(np.concatenate([smooth(arch, closed=False), smooth(under, closed=False)])), colour, label
-    )
+    p.canvas.fill(p.turn(np.concatenate([smooth(arch, closed=False), smooth(under, closed=False)])), colour, label)
 
 
 def _nose(p: Portrait) -> None:
@@ -250,9 +244,7 @@ def _mouth(p: Portrait) -> None:
         p.canvas.stroke(above, mix(lip, (50, 6, 10), 0.62), 0.026)
     shine = 0.5 if p.on["Wearing_Lipstick"] else 0.25
     middle = (below[12] + bottom[12]) / 2
-    p.canvas.glaze(
-        ellipse(middle[0], middle[1], w * 0.35, 0.02), (255, 240, 240), shine, 0.02, (ID["l_lip"],)
-    )
+    p.canvas.glaze(ellipse(middle[0], middle[1], w * 0.35, 0.02), (255, 240, 240), shine, 0.02, (ID["l_lip"],))
     if smiling:
         for s, corner in ((-1, above[0]), (1, above[-1])):
             crease = corner + np.array([(s * 0.04, -0.09), (s * 0.085, 0.0), (s * 0.05, 0.08)])

@@ -163,9 +163,7 @@ def hat(p: Portrait) -> None:
 
 def _beanie(p: Portrait, main: Colour, trim: Colour) -> None:
     w = p.wide + 0.14
-    dome = smooth(
-        mirrored([(0, -1.66), (0.45, -1.58), (w - 0.12, -1.25), (w, -0.80), (w - 0.02, -0.70), (0, -0.66)])
-    )
+    dome = smooth(mirrored([(0, -1.66), (0.45, -1.58), (w - 0.12, -1.25), (w, -0.80), (w - 0.02, -0.70), (0, -0.66)]))
     if p.rng.random() < 0.5:
         p.canvas.fill(ellipse(0, -1.70, 0.2, 0.19), mix(trim, (255, 255, 255), 0.3), HAT)
     p.canvas.fill(dome, main, HAT)
@@ -179,9 +177,7 @@ def _beanie(p: Portrait, main: Colour, trim: Colour) -> None:
 
 def _cap(p: Portrait, main: Colour, trim: Colour) -> None:
     w = p.wide + 0.10
-    dome = smooth(
-        mirrored([(0, -1.58), (0.45, -1.50), (w - 0.10, -1.18), (w, -0.74), (w - 0.1, -0.66), (0, -0.66)])
-    )
+    dome = smooth(mirrored([(0, -1.58), (0.45, -1.50), (w - 0.10, -1.18), (w, -0.74), (w - 0.1, -0.66), (0, -0.66)]))
     p.canvas.fill(dome, main, HAT)
     for x in (-0.5, 0.5):
         seam = smooth([(0, -1.57), (x, -1.3), (x * 1.25, -0.72)], closed=False)
@@ -196,16 +192,12 @@ def _cap(p: Portrait, main: Colour, trim: Colour) -> None:
 
 
 def _brimmed(p: Portrait, main: Colour, trim: Colour) -> None:
-    crown = smooth(
-        mirrored([(0, -1.52), (0.34, -1.62), (0.62, -1.48), (0.78, -0.9), (0.74, -0.76), (0, -0.72)])
-    )
+    crown = smooth(mirrored([(0, -1.52), (0.34, -1.62), (0.62, -1.48), (0.78, -0.9), (0.74, -0.76), (0, -0.72)]))
     p.canvas.glaze(_under(0.85, -0.50), p.shade, 0.6, 0.06, (SKIN,))
     p.canvas.fill(ellipse(0, -0.78, 1.34, 0.20, 40), mix(main, (0, 0, 0), 0.22), HAT)
     p.canvas.fill(ellipse(0, -0.82, 1.34, 0.18, 40), main, HAT)
     p.canvas.fill(crown, main, HAT)
-    p.canvas.glaze(
-        np.array([(0.2, -1.6), (0.9, -1.5), (0.9, -0.7), (0.3, -0.7)]), (0, 0, 0), 0.25, 0.12, (HAT,)
-    )
+    p.canvas.glaze(np.array([(0.2, -1.6), (0.9, -1.5), (0.9, -0.7), (0.3, -0.7)]), (0, 0, 0), 0.25, 0.12, (HAT,))
     band = np.concatenate([_arc(0.765, -1.02, 0.07), _arc(0.775, -0.84, 0.07)[::-1]])
     p.canvas.fill(band, trim, HAT)
 
@@ -217,9 +209,7 @@ def _closed(outer: Points, inner: Points) -> Points:
 def _waved(p: Portrait, points: Points) -> Points:
     """Hair outlines swing with the wave, more so further down."""
     moved = points.copy()
-    moved[:, 0] += (
-        p.wave * np.sin(6.5 * points[:, 1]) * np.clip(points[:, 1] + 0.6, 0, 1.2) * np.sign(points[:, 0])
-    )
+    moved[:, 0] += p.wave * np.sin(6.5 * points[:, 1]) * np.clip(points[:, 1] + 0.6, 0, 1.2) * np.sign(points[:, 0])
     return moved
 
 

@@ -27,9 +27,7 @@ def clothes(p: Portrait) -> None:
                        (w * 0.62, (1.40 + 2 * dip) / 3), (w, 1.40)], closed=False)  # fmt: skip
     outline = np.concatenate([neckline, sides, (sides * [-1, 1])[::-1]])
     p.canvas.fill(outline, cloth, ID["cloth"])
-    p.canvas.glaze(
-        np.array([(0.1, 1.3), (2.2, 1.4), (2.2, 3.4), (0.9, 3.4)]), dark, 0.45, 0.2, (ID["cloth"],)
-    )
+    p.canvas.glaze(np.array([(0.1, 1.3), (2.2, 1.4), (2.2, 3.4), (0.9, 3.4)]), dark, 0.45, 0.2, (ID["cloth"],))
     p.canvas.stroke(neckline, dark, 0.05, ID["cloth"])
     if dip < 1.75 and p.rng.random() < 0.4:
         _collar(p, w, mix(cloth, (255, 255, 255), 0.55))
@@ -39,9 +37,7 @@ def clothes(p: Portrait) -> None:
 
 def _collar(p: Portrait, w: float, colour: Colour) -> None:
     for side in (-1, 1):
-        flap = np.array(
-            [(side * w, 1.30), (side * 0.02, 1.74), (side * 0.26, 1.98), (side * (w + 0.2), 1.50)]
-        )
+        flap = np.array([(side * w, 1.30), (side * 0.02, 1.74), (side * 0.26, 1.98), (side * (w + 0.2), 1.50)])
         p.canvas.fill(flap, colour, ID["cloth"])
         p.canvas.stroke(flap[[1, 2, 3]], mix(colour, (0, 0, 0), 0.3), 0.02, ID["cloth"])
 

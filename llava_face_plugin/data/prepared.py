@@ -172,6 +172,4 @@ def write_index(prepared: Prepared, samples: Iterable[Sample], progress: Progres
     written = index(pairs, prepared.out, progress=report)
     prepared.files["map index"] = written.path
     if written.duplicates:
-        prepared.notes.append(
-            f"{written.duplicates} images have the pixels of another one: the first map counts"
-        )
+        prepared.notes.append(f"{written.duplicates} images have the pixels of another one: the first map counts")

@@ -77,9 +77,7 @@ def write_splits(
     )  # fmt: skip
     if len(val):
         prepared.rows[f"{asked_name} images"] = len(val)
-        write_questions(
-            prepared, _samples(val, sample_at), split=asked_name, k=options.val_k, seed=options.seed
-        )
+        write_questions(prepared, _samples(val, sample_at), split=asked_name, k=options.val_k, seed=options.seed)
     return train, val
 
 

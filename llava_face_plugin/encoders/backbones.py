@@ -67,9 +67,7 @@ def vision_class(name: str) -> Any:
         return CLIPVisionModel
     if kind == "siglip_vision_model":
         return SiglipVisionModel
-    raise FaceConfigError(
-        f"face.segmentation.vision_tower {name!r} is a {kind!r}: use a CLIP or SigLIP checkpoint"
-    )
+    raise FaceConfigError(f"face.segmentation.vision_tower {name!r} is a {kind!r}: use a CLIP or SigLIP checkpoint")
 
 
 def vision_config(name: str) -> Any:

@@ -28,9 +28,7 @@ class SegmentationEncoder(Protocol):
     def reset_parameters(self) -> None: ...
 
 
-ENCODERS: Registry[Callable[[SegmentationConfig, int, int], SegmentationEncoder]] = Registry(
-    "segmentation encoder"
-)
+ENCODERS: Registry[Callable[[SegmentationConfig, int, int], SegmentationEncoder]] = Registry("segmentation encoder")
 
 
 def part_ids(label_map: Tensor) -> Tensor:

@@ -20,7 +20,17 @@ from .loader import CPU_SWITCH, SWITCH
 
 Level = Literal["ok", "warning", "problem"]
 
-_PACKAGES = ("torch", "transformers", "llava-torch", "llava", "accelerate", "peft", "deepspeed", "numpy", "safetensors")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "llava-torch",
+    "llava",
+    "accelerate",
+    "peft",
+    "deepspeed",
+    "numpy",
+    "safetensors",
+)
 
 # Run in a fresh interpreter, as torchrun or srun would start one: was the .pth hook processed there?
 _PROBE = """
@@ -151,7 +161,11 @@ def _check_model(report: Report, model_dir: Path, trained: bool) -> None:
     if guard.is_on(config):
         report.add("ok", "guard", "plain LLaVA refuses this directory instead of training it without face mode")
     else:
-        report.add("problem", "guard", "missing: without the plugin LLaVA would train silently; `llava-face enable` it")
+        report.add(
+            "problem",
+            "guard",
+            "missing: without the plugin LLaVA would train silently; `llava-face enable` it",
+        )
     _check_weights(report, model_dir, config, trained)
     _check_files(report, model_dir, face)
 

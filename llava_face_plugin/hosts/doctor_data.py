@@ -42,8 +42,8 @@ def check_data(report: Report, path: Path, image_folder: Path, *, show_progress:
             errors.append(str(error))
     shown = ", ".join(f"{counts[k]} {k}" for k in ("with a map", "with attributes", "text only"))
     report.add("ok", "data", f"{len(samples)} samples: {shown}")
-    for error in errors[:_SHOWN]:
-        report.add("problem", "data", error)
+    for message in errors[:_SHOWN]:
+        report.add("problem", "data", message)
     if len(errors) > _SHOWN:
         report.add("problem", "data", f"... and {len(errors) - _SHOWN} more samples with errors")
 

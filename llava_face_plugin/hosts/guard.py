@@ -13,9 +13,7 @@ from typing import Any
 PROJECTOR_MARK = "face+"
 """Starts the ``mm_projector_type`` of a face-mode LLaVA: upstream raises "Unknown projector type: ..."."""
 
-TOWER_MARK = (
-    "(none): face mode is on but llava_face_plugin is not active in this process; run `llava-face doctor`"
-)
+TOWER_MARK = "(none): face mode is on but llava_face_plugin is not active in this process; run `llava-face doctor`"
 """``mm_vision_tower`` of a face-mode base LLM: upstream raises "Unknown vision tower: ..."."""
 
 

@@ -153,8 +153,7 @@ def attribute_matrix(samples: Sequence[Mapping[str, Any]], vocabulary: Sequence[
         for name, value in given.items():
             if name not in column:
                 raise FaceDataError(
-                    f"training data, sample {sample_name(sample, index)}: "
-                    f"{unknown_name('attribute', name, vocabulary)}"
+                    f"training data, sample {sample_name(sample, index)}: {unknown_name('attribute', name, vocabulary)}"
                 )
             if value not in (1, 0, -1):
                 raise FaceDataError(

@@ -6,6 +6,7 @@ Imported only once face mode is asked for, when ``llava`` itself has been import
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from ..errors import FaceDataError, FaceHostError
 from ..labels import NO_MAP
 from ..parsing.base import Parser
 from . import label_channel
+
+_LOG = logging.getLogger("llava_face_plugin")
 
 
 class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
@@ -42,6 +45,7 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
         self._fused: list[Tensor] | None = None
         self._loss_sums: dict[str, Tensor] = {}
         self._loss_count = 0
+        self._told = False
 
     # --- images -------------------------------------------------------------------------------------------
 
@@ -96,7 +100,8 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
     @contextmanager
     def _collect_fused(self) -> Iterator[list[Tensor]]:
         # Upstream's forward hands nothing back from encode_images, which it calls on the way.
-        self._fused = fused = []
+        fused: list[Tensor] = []
+        self._fused = fused
         try:
             yield fused
         finally:
@@ -137,6 +142,13 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
 
     # --- inference ----------------------------------------------------------------------------------------
 
+    def generate(self, inputs: Tensor | None = None, images: Any = None, **kwargs: Any) -> Any:
+        """As upstream's; says once where the label maps come from."""
+        if images is not None and not self._told:
+            self._told = True
+            _LOG.warning("face mode: %s", _map_source(images, self.face_config))
+        return super().generate(inputs, images=images, **kwargs)
+
     @torch.no_grad()
     def attribute_probabilities(self, images: Tensor) -> Tensor:
         """(B, 3 or 4, H, W) preprocessed images -> (B, A) float32 probabilities in [0, 1].
@@ -160,6 +172,18 @@ LlavaFaceLlamaForCausalLM.forward.__signature__ = _SIGNATURE.replace(  # type: i
         inspect.Parameter("face_attributes", inspect.Parameter.KEYWORD_ONLY, default=None),
     ]
 )
+
+
+def _map_source(images: Any, config: FaceConfig) -> str:
+    """One line on the maps of the first images that are asked about."""
+    first = images[0] if isinstance(images, list) else images
+    known = first.shape[-3] > 3 and bool((first[..., 3, :, :] != NO_MAP).any())
+    parser = config.segmentation.parser
+    if known:
+        return f"label maps come from the parser {parser!r}" if parser else "label maps come with the images"
+    if parser:
+        return f"the parser {parser!r} knows nothing of this image: the learned no-map state is used"
+    return "no parser is configured (face.segmentation.parser): the learned no-map state is used"
 
 
 def build_parser(config: FaceConfig) -> Parser | None:

@@ -34,7 +34,10 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
         model = unwrap(self.model) if "loss" in logs else None
         if model is not None:
             parts = model.pop_loss_parts()
-            logs = {**logs, **{k: round(self.accelerator.gather(v).mean().item(), 4) for k, v in parts.items()}}
+            logs = {
+                **logs,
+                **{k: round(self.accelerator.gather(v).mean().item(), 4) for k, v in parts.items()},
+            }
         plain_log(self, logs, *args, **kwargs)
 
     plain_save, plain_load = trainer._save_checkpoint, trainer._load_from_checkpoint
@@ -78,9 +81,10 @@ def _mend_generation_config(model: Any) -> None:
     # Vicuna 1.5 ships temperature and top_p without do_sample; transformers refuses to save that, after the
     # whole training (haotian-liu/LLaVA#1144).
     generation = getattr(model, "generation_config", None)
-    if generation is not None and not generation.do_sample:
-        if generation.temperature not in (None, 1.0) or generation.top_p not in (None, 1.0):
-            generation.do_sample = True
+    if generation is None or generation.do_sample:
+        return
+    if generation.temperature not in (None, 1.0) or generation.top_p not in (None, 1.0):
+        generation.do_sample = True
 
 
 # Upstream's LoRA checkpoints hold the adapter only: projector and branch are written at the very end, so a resumed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import FaceHostError
+
 _ABSENT = object()
 
 
@@ -11,22 +13,32 @@ class Patches:
     """A record of attributes replaced, so that ``undo`` leaves upstream as it was found."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[Any, str, Any]] = []
+        self._done: list[tuple[Any, str, Any, Any]] = []
 
     def set(self, target: Any, name: str, value: Any) -> None:
         """Replaces ``target.name``, remembering what ``target`` itself held (not what it inherited)."""
+        # vars() and not getattr(): a classmethod must come back as the descriptor it was.
         original = vars(target).get(name, _ABSENT)
         setattr(target, name, value)
-        self._originals.append((target, name, original))
+        self._done.append((target, name, original, value))
 
     def undo(self) -> None:
-        """Puts everything back, last change first."""
-        while self._originals:
-            target, name, value = self._originals.pop()
-            if value is _ABSENT:
+        """Puts everything back, last change first.
+
+        Raises ``FaceHostError`` if somebody wrapped one of the names since: their wrapper would be lost.
+        """
+        while self._done:
+            target, name, original, value = self._done[-1]
+            if vars(target).get(name, _ABSENT) is not value:
+                raise FaceHostError(
+                    f"cannot restore {getattr(target, '__name__', target)}.{name}: it was changed again after this "
+                    "plugin patched it; undo that change first"
+                )
+            if original is _ABSENT:
                 delattr(target, name)
             else:
-                setattr(target, name, value)
+                setattr(target, name, original)
+            self._done.pop()
 
     def __len__(self) -> int:
-        return len(self._originals)
+        return len(self._done)

@@ -29,9 +29,7 @@ class FaceProjector(nn.Sequential):
         layers = [module for name, module in self._modules.items() if name != "face" and module is not None]
         return self.face(layers, features, label_map, vit)
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module``'s, except that a plain LLaVA adapter, with no ``face.*`` key, is accepted.
 
         Raises ``RuntimeError``, as ``nn.Module`` does, for keys that are missing or unexpected.

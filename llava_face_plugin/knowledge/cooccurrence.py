@@ -64,18 +64,14 @@ def merge(a: Cooccurrence, b: Cooccurrence) -> Cooccurrence:
     if a.vocabulary != b.vocabulary:
         difference = _difference(a.vocabulary, b.vocabulary)
         raise FaceDataError(f"cannot merge co-occurrence counts: the vocabularies differ ({difference})")
-    return Cooccurrence(
-        a.vocabulary, a.joint + b.joint, a.support + b.support, a.known + b.known, a.rows + b.rows
-    )
+    return Cooccurrence(a.vocabulary, a.joint + b.joint, a.support + b.support, a.known + b.known, a.rows + b.rows)
 
 
 def checked_labels(batch: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
     """The batch as an (N, A) array, if it is one with values in {-1, 0, 1}; else ``FaceDataError``."""
     labels = np.asarray(batch)
     if labels.ndim != 2 or labels.shape[1] != len(vocabulary):
-        raise FaceDataError(
-            f"labels have shape {labels.shape}; expected (rows, {len(vocabulary)} attributes)"
-        )
+        raise FaceDataError(f"labels have shape {labels.shape}; expected (rows, {len(vocabulary)} attributes)")
     wrong = ~np.isin(labels, (-1, 0, 1))
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
@@ -90,6 +86,4 @@ def _difference(a: tuple[str, ...], b: tuple[str, ...]) -> str:
     if set(a) == set(b):
         return "same names in another order"
     only_a, only_b = sorted(set(a) - set(b)), sorted(set(b) - set(a))
-    return (
-        f"only in the first: {', '.join(only_a) or 'none'}; only in the second: {', '.join(only_b) or 'none'}"
-    )
+    return f"only in the first: {', '.join(only_a) or 'none'}; only in the second: {', '.join(only_b) or 'none'}"

@@ -54,9 +54,7 @@ def correlation_matrix(
         for target, weight in targets.items():
             for name in (source, target):
                 if name not in index:
-                    raise FaceConfigError(
-                        f"edge {source} -> {target}: {unknown_name('attribute', name, index)}"
-                    )
+                    raise FaceConfigError(f"edge {source} -> {target}: {unknown_name('attribute', name, index)}")
             if source == target:
                 raise FaceConfigError(f"edge {source} -> {target}: an attribute cannot be its own neighbour")
             _require_unit(f"edge {source} -> {target}: weight", weight)

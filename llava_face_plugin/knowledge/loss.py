@@ -17,9 +17,7 @@ def bce_per_sample(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B, A) int8 with -1 unknown, 0, 1.
     """
     if logits.shape != labels.shape or logits.ndim != 2:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: expected (B, A) for both"
-        )
+        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: expected (B, A) for both")
     x, known = logits.float(), labels >= 0
     each = F.binary_cross_entropy_with_logits(x, labels.clamp(min=0).to(x.dtype), reduction="none")
     return torch.where(known, each, 0.0).sum(dim=1) / known.sum(dim=1).clamp(min=1)

@@ -56,9 +56,7 @@ def write_map(path: str | Path, labels: np.ndarray) -> None:
     """Write (H, W) uint8 ids as a palette PNG with ``labels.PALETTE``; it appears whole or not at all."""
     path = Path(path)
     if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise FaceDataError(
-            f"face map {path}: expected (H, W) uint8, got {labels.dtype} of shape {labels.shape}"
-        )
+        raise FaceDataError(f"face map {path}: expected (H, W) uint8, got {labels.dtype} of shape {labels.shape}")
     check_ids(labels, f"face map {path}")
     picture = Image.fromarray(labels)
     picture.putpalette(_palette_bytes())
@@ -87,9 +85,7 @@ def check_ids(labels: np.ndarray, where: str) -> None:
     present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256))
     bad = [int(v) for v in present if v >= NUM_PARTS and v != NO_MAP]
     if bad:
-        raise FaceDataError(
-            f"{where}: unknown part ids {bad}; canonical ids are 0..{NUM_PARTS - 1}, {NO_MAP} = no map"
-        )
+        raise FaceDataError(f"{where}: unknown part ids {bad}; canonical ids are 0..{NUM_PARTS - 1}, {NO_MAP} = no map")
 
 
 def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:

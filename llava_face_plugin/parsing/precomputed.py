@@ -113,9 +113,7 @@ class PrecomputedParser:
         path = self.path.parent / relative
         labels = fit_map(read_map(path), image.size)
         if labels is None:
-            raise FaceDataError(
-                f"face map {path}: its shape is not that of the image, {image.width}x{image.height}"
-            )
+            raise FaceDataError(f"face map {path}: its shape is not that of the image, {image.width}x{image.height}")
         return labels
 
 
@@ -157,9 +155,7 @@ def _read_index(path: Path) -> tuple[tuple[int, int, int], dict[str, str]]:
         raise FaceDataError(f"map index {path}: not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("version") != INDEX_VERSION:
         found = content.get("version") if isinstance(content, dict) else None
-        raise FaceDataError(
-            f"map index {path}: version {found!r}, this release reads version {INDEX_VERSION}"
-        )
+        raise FaceDataError(f"map index {path}: version {found!r}, this release reads version {INDEX_VERSION}")
     colour, maps = content.get("pad_colour"), content.get("maps")
     if not isinstance(maps, dict) or not isinstance(colour, list) or len(colour) != 3:
         raise FaceDataError(f"map index {path}: 'pad_colour' (3 numbers) or 'maps' (an object) is missing")

@@ -265,11 +265,7 @@ def _flops(size: Size, variant: Variant | None, batch: int) -> SimpleNamespace:
         layers = projector(size)
         features = torch.empty(batch, size.patches, size.vision_hidden)
         label_map = torch.empty(batch, size.image_size, size.image_size)
-        branch = (
-            None
-            if variant is None
-            else FaceBranch(face_config(variant, size), size.vision_hidden, size.hidden)
-        )
+        branch = None if variant is None else FaceBranch(face_config(variant, size), size.vision_hidden, size.hidden)
         vit = CLIPVisionModel(vision_config(size))
 
     @torch.no_grad()
@@ -347,9 +343,7 @@ class Bench:
         if not out.exists():
             settings = variant.settings
             if settings["segmentation"].get("vision_tower"):
-                settings = merged(
-                    settings, {"segmentation": {"vision_tower": str(self.work / "base" / "clip")}}
-                )
+                settings = merged(settings, {"segmentation": {"vision_tower": str(self.work / "base" / "clip")}})
             enable(
                 self.work / "base",
                 settings=settings,
@@ -517,10 +511,7 @@ def measure_time(bench: Bench, steps: int, say: Callable[[str], None]) -> dict[s
         wall = paired([pair[0][0] for pair in times], [pair[1][0] for pair in times])
         cpu = paired([pair[0][1] for pair in times], [pair[1][1] for pair in times])
         found[name] = {"pairs": len(times), "wall": wall, **({"cpu": cpu} if bench.device == "cpu" else {})}
-        say(
-            f"{name}: wall x{wall['ratio']:.3f}"
-            + (f", CPU x{cpu['ratio']:.3f}" if bench.device == "cpu" else "")
-        )
+        say(f"{name}: wall x{wall['ratio']:.3f}" + (f", CPU x{cpu['ratio']:.3f}" if bench.device == "cpu" else ""))
     return found
 
 
@@ -533,6 +524,8 @@ def measure_memory(bench: Bench, say: Callable[[str], None]) -> dict[str, int]:
     import transformers.models.clip.modeling_clip  # noqa: F401
 
     known = with_knowledge(next(v for v in variants() if v.label == DEFAULT), 20)
+    if bench.device == "cpu":
+        _tidy_heap()
     context = multiprocessing.get_context("fork" if bench.device == "cpu" else "spawn")
     peaks = {}
     for variant in (VANILLA, AGAIN, *variants(), known):
@@ -543,6 +536,14 @@ def measure_memory(bench: Bench, say: Callable[[str], None]) -> dict[str, int]:
     return peaks
 
 
+def _tidy_heap() -> None:
+    """Has glibc give each tensor pages of its own: resident memory is then what is alive."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
+    gc.collect()
+    libc.malloc_trim(0)
+
+
 def peak_of(bench: Bench, variant: Variant) -> int:
     """Bytes: on CUDA the most ever allocated; on the CPU the most by which resident memory grew."""
     if bench.device == "cuda":
@@ -550,11 +551,6 @@ def peak_of(bench: Bench, variant: Variant) -> int:
         for _ in range(3):
             step()
         return torch.cuda.max_memory_allocated()
-    # Each tensor in pages of its own, given back when freed: resident memory is what is alive, and no free
-    # space that the parent process left in its heap is used up unseen.
-    libc = ctypes.CDLL(None)
-    libc.malloc_trim(0)
-    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
     before = 4096 * int(Path("/proc/self/statm").read_text().split()[1])
     step = bench.stepper(variant)
     for _ in range(3):
@@ -625,9 +621,7 @@ def goals(results: dict[str, Any]) -> list[str]:
         ("default memory / vanilla", results["memory_ratio"][DEFAULT], GOALS["memory"]),
         ("default with knowledge, memory / vanilla", results["memory_ratio"][KNOWLEDGE], GOALS["memory"]),
     ]
-    return [
-        f"{'met' if r <= goal else 'MISSED'}: {name} x{r:.3f} (goal x{goal:.2f})" for name, r, goal in checks
-    ]
+    return [f"{'met' if r <= goal else 'MISSED'}: {name} x{r:.3f} (goal x{goal:.2f})" for name, r, goal in checks]
 
 
 def proportions(size: Size) -> str:
@@ -689,13 +683,12 @@ def show(tables: list[tuple[str, list[str], list[list[str]]]]) -> None:
 
 def measured(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Part 2, and what the FLOP counts of the same size say about it."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # its word on "model of type llama" and the like, once a variant
     bench = Bench(SIZES[arguments.size], arguments.device, arguments.train, work)
     bench.write_base()
-    say = (
-        (lambda line: print(line, file=sys.stderr, flush=True))
-        if not arguments.quiet
-        else (lambda line: None)
-    )
+    say = (lambda line: print(line, file=sys.stderr, flush=True)) if not arguments.quiet else (lambda line: None)
     peaks = measure_memory(bench, say)  # before this process holds device memory
     names = list(comparisons())
     chosen = [b for _, _, b, _ in names if b.settings is not None]
@@ -714,9 +707,7 @@ def measured(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("branch_cost"))
     parser.add_argument("--steps", type=int, default=8, help="pairs a variant; default x2, knowledge x4")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

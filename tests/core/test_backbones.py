@@ -47,7 +47,7 @@ def test_vision_config_is_the_towers_half(tiny_base: Path) -> None:
 
 
 def test_what_is_no_vision_tower_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(FaceConfigError, match="vision_tower .* cannot be read"):
+    with pytest.raises(FaceConfigError, match=r"vision_tower .* cannot be read"):
         vision_config(str(tmp_path))
     with pytest.raises(FaceConfigError, match="is a 'llama': use a CLIP or SigLIP"):
         FrozenVit(str(tiny_base), -2)(torch.rand(1, 3, 56, 56))

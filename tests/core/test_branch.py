@@ -1,4 +1,4 @@
-"""One suite for every registered encoder with every registered fusion: register a new one and it is tested."""
+"""One suite for every registered encoder with every fusion: register a new one and it is tested."""
 
 from __future__ import annotations
 

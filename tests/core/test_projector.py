@@ -25,7 +25,7 @@ def test_keeps_upstreams_keys_and_adds_its_own() -> None:
     own = [key for key in state if not key.startswith("face.")]
     assert own == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert all(torch.equal(state[key], plain.state_dict()[key]) for key in own)
-    assert set(key.split(".")[1] for key in state if key not in own) == {
+    assert {key.split(".")[1] for key in state if key not in own} == {
         "segmentation",
         "fusion",
         "knowledge",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
+from llava_face_plugin.constants import Constants
 from llava_face_plugin.encoders import VitPalette
 from llava_face_plugin.encoders.base import resample
 from llava_face_plugin.encoders.part_embedding import part_histograms
@@ -84,3 +87,13 @@ def test_vit_palette_without_a_vit_says_so() -> None:
     encoder = VitPalette(config("vit-palette", {}).segmentation, 4, 4)
     with pytest.raises(ValueError, match="needs the host's ViT"):
         encoder(torch.zeros(1, 8, 8), 2, None)
+
+
+def test_constants_are_cached_by_place_and_copy_as_empty() -> None:
+    cache, cpu = Constants(), torch.device("cpu")
+    first = cache.get("a", [[1, 2]], cpu, torch.float32)
+    assert first.tolist() == [[1, 2]] and cache.get("a", [[1, 2]], cpu, torch.float32) is first
+    assert cache.get("a", [[1, 2]], cpu, torch.int64).dtype == torch.int64
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(cache, protocol))._tensors == {}
+    assert copy.deepcopy(cache)._tensors == {} and len(cache._tensors) == 2

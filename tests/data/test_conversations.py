@@ -49,11 +49,7 @@ def test_questions_are_not_repeated_and_depend_on_seed_and_id_alone() -> None:
     row = closed_questions(SAMPLE, k=99)
     assert row is not None and len({t["value"] for t in row["conversations"][::2]}) == 3
     many = {
-        str(
-            closed_questions(Sample(str(i), "x.jpg", dict.fromkeys(CELEBA_ATTRIBUTES, 1)), seed=s)[
-                "conversations"
-            ]
-        )  # type: ignore[index]
+        str(closed_questions(Sample(str(i), "x.jpg", dict.fromkeys(CELEBA_ATTRIBUTES, 1)), seed=s)["conversations"])  # type: ignore[index]
         for i in range(5)
         for s in range(5)
     }

@@ -42,9 +42,7 @@ def test_sampled_labels_break_no_rule_and_are_varied() -> None:
 
 def test_sampled_labels_co_occur() -> None:
     on = dict(zip(MADE_ATTRIBUTES, sample_attributes(20_000, seed=0).T.astype(bool), strict=True))
-    assert (
-        on["Wearing_Earrings"][on["Wearing_Lipstick"]].mean() > 2 * on["Wearing_Earrings"][on["Male"]].mean()
-    )
+    assert on["Wearing_Earrings"][on["Wearing_Lipstick"]].mean() > 2 * on["Wearing_Earrings"][on["Male"]].mean()
     assert on["Gray_Hair"][~on["Young"]].mean() > 5 * on["Gray_Hair"][on["Young"]].mean()
     assert on["Goatee"][on["Mustache"]].mean() > 2 * on["Goatee"][on["Male"] & ~on["Mustache"]].mean()
 
@@ -100,8 +98,7 @@ def test_every_face_has_its_parts_and_left_is_the_subjects(seed: int) -> None:
         left, right = (np.nonzero(part(labels, f"{side}_{name}"))[1].mean() for side in "lr")
         assert left > right + 10  # the subject's left eye is on the right of the picture
     rows = [
-        np.nonzero(part(labels, n))[0].mean()
-        for n in ("hair", "l_brow", "l_eye", "nose", "u_lip", "l_lip", "neck")
+        np.nonzero(part(labels, n))[0].mean() for n in ("hair", "l_brow", "l_eye", "nose", "u_lip", "l_lip", "neck")
     ]
     assert rows == sorted(rows)
 

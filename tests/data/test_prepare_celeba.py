@@ -80,11 +80,7 @@ def test_val_images_are_used_when_there(celeba: Path, tmp_path: Path) -> None:
 
 def test_limits_seeds_and_text_only(celeba: Path, tmp_path: Path) -> None:
     def made(name: str, **options: int) -> str:
-        return (
-            prepare(celeba, tmp_path / name, limit=5, k=2, knowledge=False, **options)
-            .files["train"]
-            .read_text()
-        )
+        return prepare(celeba, tmp_path / name, limit=5, k=2, knowledge=False, **options).files["train"].read_text()
 
     rows = json.loads(made("a", text_only=3))
     assert [("image" in r, len(r["conversations"])) for r in rows] == [(True, 4)] * 5 + [(False, 2)] * 3
@@ -97,9 +93,7 @@ def test_maps_outside_root_get_absolute_paths(celeba: Path, tmp_path: Path) -> N
     done = prepare(celeba, tmp_path / "out", maps=tmp_path / "maps", holdout=0, knowledge=False)
     found = {r["id"]: r.get("face_map") for r in rows_of(done.files["train"])}
     assert found["000002"] == str(tmp_path / "maps" / "000002.png") and found["000009"] is None
-    assert any("absolute" in n for n in done.notes) and any(
-        "9 of 12 images have no map" in n for n in done.notes
-    )
+    assert any("absolute" in n for n in done.notes) and any("9 of 12 images have no map" in n for n in done.notes)
     assert len(json.loads(done.files["map index"].read_text())["maps"]) == 3
 
 
@@ -143,9 +137,7 @@ ATTR, PART, IDENTITY = "list_attr_celeba.txt", "list_eval_partition.txt", "ident
         (IDENTITY, 2, lambda s: "x.jpg 4", r"no identity for 000002.jpg"),
     ],
 )
-def test_bad_lines_are_named(
-    celeba: Path, tmp_path: Path, file: str, line: int, change, message: str
-) -> None:  # type: ignore[no-untyped-def]
+def test_bad_lines_are_named(celeba: Path, tmp_path: Path, file: str, line: int, change, message: str) -> None:  # type: ignore[no-untyped-def]
     edit(celeba / file, line, change)
     with pytest.raises(FaceDataError, match=message) as error:
         prepare(celeba, tmp_path / "out")

@@ -57,9 +57,7 @@ def test_maps_below_root_are_relative_and_kept_on_a_second_run(hq: Path) -> None
     before = (hq / "prepared" / "maps" / "0.png").stat().st_mtime_ns
     done = prepare(hq, hq / "prepared", knowledge=False)
     row = json.loads(done.files["train"].read_text())[0]
-    assert row["face_map"] == f"prepared/maps/{row['id']}.png" and not any(
-        "absolute" in n for n in done.notes
-    )
+    assert row["face_map"] == f"prepared/maps/{row['id']}.png" and not any("absolute" in n for n in done.notes)
     assert (hq / "prepared" / "maps" / "0.png").stat().st_mtime_ns == before
 
 
@@ -86,9 +84,7 @@ def test_skipped_and_broken_parts(hq: Path, tmp_path: Path) -> None:
     done = prepare(hq, tmp_path / "out", knowledge=False, holdout=0)
     assert done.rows["train"] == 1 and done.skipped == {"no image file": 1, "no part mask": 1}
     Image.new("L", (16, 16), 255).save(parts / "00002_hair.png")
-    with pytest.raises(
-        FaceDataError, match=r"00002_hair.png: 16x16, but the other parts of image 2 are 32x32"
-    ):
+    with pytest.raises(FaceDataError, match=r"00002_hair.png: 16x16, but the other parts of image 2 are 32x32"):
         prepare(hq, tmp_path / "again")
     Image.new("RGB", (64, 32)).save(hq / "CelebA-HQ-img" / "2.jpg")
     Image.new("L", (32, 32), 255).save(parts / "00002_hair.png")
@@ -134,9 +130,7 @@ def test_neither_layout(tmp_path: Path) -> None:
 def test_real_course_set(tmp_path: Path) -> None:
     done = prepare(DATA / "celebamask_hq", tmp_path, holdout=0, limit=40)
     assert done.rows["train"] == 40 and done.labels["train"].shape == (600, 40)
-    counts = {
-        a: int((done.labels["train"][:, CELEBA_ATTRIBUTES.index(a)] == 1).sum()) for a in CELEBA_ATTRIBUTES
-    }
+    counts = {a: int((done.labels["train"][:, CELEBA_ATTRIBUTES.index(a)] == 1).sum()) for a in CELEBA_ATTRIBUTES}
     assert counts["Eyeglasses"] == 35 and counts["Wearing_Hat"] == 31
     assert counts["Wearing_Earrings"] == 142 and counts["Wearing_Necklace"] == 19
     row = json.loads(done.files["train"].read_text())[0]

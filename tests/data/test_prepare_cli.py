@@ -26,9 +26,7 @@ def run(*words: object) -> str:
 
 
 def test_made_then_overlay(tmp_path: Path) -> None:
-    shown = run(
-        "prepare", "made", "--out", tmp_path, "--train", 4, "--val", 2, "--size", "64x80", "--text-only", 1
-    )
+    shown = run("prepare", "made", "--out", tmp_path, "--train", 4, "--val", 2, "--size", "64x80", "--text-only", 1)
     assert f"--data_path {tmp_path}/train.json --image_folder {tmp_path}" in shown
     assert (tmp_path / "made.knowledge.safetensors").is_file() and "4 train rows" in shown
     run("overlay", tmp_path / "train.json", "--image-folder", tmp_path, "--out", tmp_path / "o.png", "-n", 2)
@@ -37,9 +35,7 @@ def test_made_then_overlay(tmp_path: Path) -> None:
 
 
 def test_celeba_summary(celeba: Path, tmp_path: Path) -> None:
-    shown = run(
-        "prepare", "celeba", "--root", celeba, "--out", tmp_path / "o", "--holdout", "0.2", "--no-knowledge"
-    )
+    shown = run("prepare", "celeba", "--root", celeba, "--out", tmp_path / "o", "--holdout", "0.2", "--no-knowledge")
     assert "skipped: no image file (train)" in shown and "held out of train" in shown
     assert not list((tmp_path / "o").glob("*.safetensors"))
 

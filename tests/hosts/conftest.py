@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,8 +13,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 pytest.importorskip("llava", reason="needs the host package: llava-torch==1.2.2.post1")
 
-from llava_face_plugin.hosts import loader  # noqa: E402
-from llava_face_plugin.hosts.compat.cpu import install_cpu_dry_run  # noqa: E402
+from llava_face_plugin.hosts import loader
+from llava_face_plugin.hosts.compat.cpu import install_cpu_dry_run
 
 install_cpu_dry_run()  # for a pytest process that was started without the variable
 loader.activate()
@@ -36,10 +37,13 @@ def base(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def faces(root: Path) -> Path:
-    """24 drawn faces with maps and labels, and 4 text-only samples."""
+    """24 drawn faces with maps and labels, and 4 text-only samples; plain.json for stage 1, one turn an image."""
     from llava_face_plugin.data.made import make
 
     make(root / "faces", 24, 4, seed=1, text_only=4)
+    samples = json.loads((root / "faces" / "train.json").read_text())
+    plain = [{**s, "conversations": s["conversations"][:2]} for s in samples if "image" in s]
+    (root / "faces" / "plain.json").write_text(json.dumps(plain))
     return root / "faces"
 
 

@@ -14,7 +14,8 @@ import torch
 from llava_face_plugin.errors import FaceHostError
 from llava_face_plugin.hosts import compat
 from llava_face_plugin.hosts.compat import cpu
-from llava_face_plugin.hosts.compat.shim import Patches, release_of
+from llava_face_plugin.hosts.compat.shim import release_of
+from llava_face_plugin.hosts.patching import Patches
 from llava_face_plugin.hosts.compat.trainer import cast_fp32_parameters, renamed_flags
 
 EXPECTED = {
@@ -52,9 +53,9 @@ class _Child(_Base):
 
 def test_undo_restores_own_and_inherited_attributes() -> None:
     patches, own = Patches(), vars(_Child)["size"]
-    patches.patch(_Child, "size", lambda self: 2)
-    patches.patch(_Child, "size", lambda self: 3)
-    patches.patch(_Child, "make", classmethod(lambda cls: "patched"))
+    patches.set(_Child, "size", lambda self: 2)
+    patches.set(_Child, "size", lambda self: 3)
+    patches.set(_Child, "make", classmethod(lambda cls: "patched"))
     assert (_Child().size(), _Child.make()) == (3, "patched")
     patches.undo()
     assert vars(_Child)["size"] is own
@@ -63,7 +64,7 @@ def test_undo_restores_own_and_inherited_attributes() -> None:
 
 def test_undo_refuses_to_drop_a_later_wrapper() -> None:
     patches, own = Patches(), vars(_Child)["size"]
-    patches.patch(_Child, "size", lambda self: 2)
+    patches.set(_Child, "size", lambda self: 2)
     ours = vars(_Child)["size"]
     _Child.size = lambda self: 9  # type: ignore[method-assign]
     with pytest.raises(FaceHostError, match=r"_Child\.size"):
@@ -74,9 +75,7 @@ def test_undo_refuses_to_drop_a_later_wrapper() -> None:
 
 
 def _model() -> torch.nn.Module:
-    model = torch.nn.ModuleDict(
-        {"sixteen": torch.nn.Linear(2, 2).half(), "thirty_two": torch.nn.Linear(2, 2)}
-    )
+    model = torch.nn.ModuleDict({"sixteen": torch.nn.Linear(2, 2).half(), "thirty_two": torch.nn.Linear(2, 2)})
     model["thirty_two"].bias.ds_id = 0
     return model
 

@@ -29,7 +29,9 @@ STAGES = list(upstream.STEP_FLAGS)
 FACE = "mm_projector.face."
 
 
-def switched_on(source: Path, out: Path, encoder: str = "part-embedding", fusion: str = "gated_add", **knowledge: Any) -> Path:
+def switched_on(
+    source: Path, out: Path, encoder: str = "part-embedding", fusion: str = "gated_add", **knowledge: Any
+) -> Path:
     settings: dict[str, Any] = {"segmentation": {"encoder": encoder}, "fusion": {"type": fusion}}
     if knowledge:
         settings["knowledge"] = knowledge
@@ -151,9 +153,7 @@ def test_every_face_parameter_learns(base: Path, faces: Path, root: Path, stage:
         gradients.append(norms)
 
     out = root / f"llava-{stage}-grad"
-    upstream.train(
-        upstream.flags(source, base / "clip", faces, out, stage, max_steps=3, seed=3), on_step=record
-    )
+    upstream.train(upstream.flags(source, base / "clip", faces, out, stage, max_steps=3, seed=3), on_step=record)
     assert all(math.isfinite(v) for norms in gradients for v in norms.values())
     assert gradients[0], "no face parameter was found"
     silent = [name for name, norm in gradients[-1].items() if norm == 0.0]
@@ -162,7 +162,9 @@ def test_every_face_parameter_learns(base: Path, faces: Path, root: Path, stage:
 
 
 @pytest.mark.parametrize(("encoder", "fusion"), COMBINATIONS)
-def test_finetuned_weights_are_saved_and_reloaded(base: Path, faces: Path, root: Path, encoder: str, fusion: str) -> None:
+def test_finetuned_weights_are_saved_and_reloaded(
+    base: Path, faces: Path, root: Path, encoder: str, fusion: str
+) -> None:
     source = switched_on(base, root / f"base-{encoder}-{fusion}", encoder, fusion)
     out = root / f"llava-ft-{encoder}-{fusion}"
     trainer = upstream.train(upstream.flags(source, base / "clip", faces, out))
@@ -189,7 +191,9 @@ def test_lora_merged_equals_unmerged(base: Path, faces: Path, root: Path) -> Non
     source = switched_on(base, root / "base-light")
     out = root / "llava-lora-merged"
     trainer = upstream.train(upstream.flags(source, base / "clip", faces, out, "lora"))
-    _, merged, processor, _ = load_pretrained_model(str(out), str(source), "llava-lora-merged", device="cpu", device_map=None)
+    _, merged, processor, _ = load_pretrained_model(
+        str(out), str(source), "llava-lora-merged", device="cpu", device_map=None
+    )
     trained = unwrap(trainer.model)
     theirs = dict(merged.named_parameters())
     for name, parameter in trained.named_parameters():
@@ -292,6 +296,59 @@ def test_upstreams_generate_takes_the_map_channel(checkpoint: Path, root: Path) 
     assert torch.equal(with_map, plain)  # gates are closed
 
 
+def test_the_palette_can_have_a_vit_of_its_own(base: Path, faces: Path, root: Path) -> None:
+    source = root / "base-own-vit"
+    enable(
+        base, knowledge="made", out=source,
+        settings={"segmentation": {"encoder": "vit-palette", "vision_tower": str(base / "clip")}},
+    )  # fmt: skip
+    out = root / "llava-own-vit"
+    trainer = upstream.train(upstream.flags(source, base / "clip", faces, out))
+    trained = unwrap(trainer.model).eval()
+    assert trained._own_vit is not None
+    names = [name for name, _ in trained.named_parameters() if FACE in name]
+    assert names and not any("vision_model" in name or "encoder.layers" in name for name in names)
+    again = load(out)
+    for model in (trained, again):
+        model.get_vision_tower().half().float()
+    inputs = batch(trained)
+    with torch.no_grad():
+        expected = trained(**inputs).logits
+        assert torch.equal(expected, again(**inputs).logits)
+        moved = {**inputs, "images": inputs["images"].clone()}
+        moved["images"][0, 3] = 13  # all hair
+        assert not torch.equal(expected, again(**moved).logits)
+
+
+def test_inference_finds_the_map_by_the_images_pixels(checkpoint: Path, faces: Path, root: Path, caplog: Any) -> None:
+    from llava.mm_utils import process_images
+    from llava.model.builder import load_pretrained_model
+    from PIL import Image
+
+    from llava_face_plugin.hosts.label_channel import square, through_processor
+    from llava_face_plugin.parsing.maps import read_map
+
+    out = root / "llava-parser"
+    parser = {"parser": "precomputed", "parser_path": str(faces / "index.json")}
+    enable(checkpoint, knowledge="made", out=out, settings={"segmentation": parser})
+    _, model, processor, _ = load_pretrained_model(str(out), None, "llava-parser", device="cpu", device_map=None)
+    sample = next(s for s in json.loads((faces / "train.json").read_text()) if "image" in s)
+    picture = Image.open(faces / sample["image"]).convert("RGB")
+    assert model.config.image_aspect_ratio == "pad"
+    images = process_images([picture], processor, model.config)
+    expected = through_processor(square(read_map(faces / sample["face_map"])), processor)
+    assert images.shape[1] == 4 and torch.equal(images[0, 3], expected)
+    assert len(expected.unique()) > 5
+    stranger = process_images([Image.new("RGB", (40, 30), (9, 9, 9))], processor, model.config)
+    assert bool((stranger[0, 3] == NO_MAP).all())
+    prompt = batch(model)["input_ids"][:1]
+    with caplog.at_level("WARNING", logger="llava_face_plugin"):
+        for _ in range(2):
+            model.generate(prompt, images=images.half(), do_sample=False, max_new_tokens=1)
+    said = [r.getMessage() for r in caplog.records if r.name == "llava_face_plugin"]
+    assert said == ["face mode: label maps come from the parser 'precomputed'"]
+
+
 # --- never silently absent ---------------------------------------------------------------------------------------
 
 
@@ -355,7 +412,9 @@ def spoiled(faces: Path, root: Path, name: str, **changes: Any) -> Path:
         ("missing", {"face_map": "maps/none.png"}, "no such file"),
     ],
 )  # fmt: skip
-def test_bad_samples_are_named(base: Path, faces: Path, root: Path, name: str, changes: dict[str, Any], message: str) -> None:
+def test_bad_samples_are_named(
+    base: Path, faces: Path, root: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
     source = switched_on(base, root / "base-light")
     data = spoiled(faces, root, name, **changes)
     arguments = upstream.flags(

@@ -97,7 +97,15 @@ def command(launcher: str, way: str, script: Path) -> list[Any]:
     if launcher == "python":
         return [sys.executable, *(["-m", *launch] if launch else []), script]
     if launcher == "torchrun":
-        start = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", port()]
+        start = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            2,
+            "--master_port",
+            port(),
+        ]
         return [*start, *(["-m", *launch] if launch else []), script]
     start = [bin_dir / "deepspeed", "--num_gpus", 2, "--master_port", port()]
     return [*start, *(["--module", *launch] if launch else []), script]

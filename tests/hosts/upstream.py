@@ -17,7 +17,7 @@ import torch
 STEP_FLAGS = {
     "finetune": [],
     "lora": ["--lora_enable", "True", "--lora_r", "8", "--lora_alpha", "16", "--mm_projector_lr", "2e-4"],
-    "stage1": ["--tune_mm_mlp_adapter", "True", "--group_by_modality_length", "False"],
+    "stage1": ["--tune_mm_mlp_adapter", "True", "--group_by_modality_length", "False", "--version", "plain"],
 }
 """What scripts/v1_5/finetune.sh, finetune_lora.sh and pretrain.sh differ in (sizes and rates are the tests')."""
 
@@ -59,6 +59,8 @@ def flags(model: Path, tower: Path, data: Path, out: Path, stage: str = "finetun
     }
     extra = dict(zip([f.removeprefix("--") for f in STEP_FLAGS[stage][::2]], STEP_FLAGS[stage][1::2], strict=True))
     values.update(extra)
+    if stage == "stage1":
+        values["data_path"] = data / "plain.json"
     values.update(other)
     return [text for key, value in values.items() if value is not None for text in (f"--{key}", str(value))]
 
@@ -82,8 +84,9 @@ def train(arguments: Sequence[str], on_step: Callable[[Any, Any], None] | None =
         return loss
 
     torch.manual_seed(seed)
-    with mock.patch.object(sys, "argv", ["train_mem.py", *arguments]), mock.patch.object(
-        LLaVATrainer, "training_step", training_step
+    with (
+        mock.patch.object(sys, "argv", ["train_mem.py", *arguments]),
+        mock.patch.object(LLaVATrainer, "training_step", training_step),
     ):
         runpy.run_module("llava.train.train_mem", run_name="__main__")
     return seen[0]

@@ -39,9 +39,7 @@ def test_round_trip(tmp_path: Path) -> None:
     knowledge.save(path)
     again = Knowledge.load(str(path))
     for part in ("joint", "support", "known"):
-        np.testing.assert_array_equal(
-            getattr(again.cooccurrence, part), getattr(knowledge.cooccurrence, part)
-        )
+        np.testing.assert_array_equal(getattr(again.cooccurrence, part), getattr(knowledge.cooccurrence, part))
         assert getattr(again.cooccurrence, part).dtype == np.int64
     assert again.vocabulary == NAMES and again.cooccurrence.rows == 40
     assert (again.rules, again.prompts, again.meta) == (knowledge.rules, knowledge.prompts, knowledge.meta)

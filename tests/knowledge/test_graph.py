@@ -104,9 +104,7 @@ def test_equals_an_independent_numpy_form(layers: int) -> None:
     prompts = torch.randn(3, 5)
     t = prompts.numpy().astype(np.float64)
     weights = [p.detach().numpy().astype(np.float64).T for p in module.parameters()]
-    assert [w.shape for w in weights] == {1: [(5, 5)], 2: [(5, 4), (4, 5)], 3: [(5, 4), (4, 4), (4, 5)]}[
-        layers
-    ]
+    assert [w.shape for w in weights] == {1: [(5, 5)], 2: [(5, 4), (4, 5)], 3: [(5, 4), (4, 4), (4, 5)]}[layers]
     for depth, w in enumerate(weights, start=1):
         # Neighbours first, then W: the other order of the same product.
         t = np.stack([sum(C_HAT[i, k] * t[k] for k in range(3)) for i in range(3)]) @ w

@@ -44,9 +44,7 @@ def brute_force(rule: Rule, logits: torch.Tensor) -> torch.Tensor:
     total = torch.zeros(len(logits), dtype=torch.float64)
     for bits in itertools.product((False, True), repeat=len(NAMES)):
         if holds(rule, dict(zip(NAMES, bits, strict=True))):
-            total = total + torch.stack([p[:, i] if bit else 1 - p[:, i] for i, bit in enumerate(bits)]).prod(
-                0
-            )
+            total = total + torch.stack([p[:, i] if bit else 1 - p[:, i] for i, bit in enumerate(bits)]).prod(0)
     return -torch.log(total)
 
 
@@ -125,9 +123,7 @@ def test_a_rule_counts_only_where_all_its_attributes_are_known() -> None:
     ]
     logic = LogicalModule(rules, NAMES)
     logits = torch.zeros(4, 5, requires_grad=True)
-    labels = torch.tensor(
-        [[0, 1, 0, 1, 0], [0, 1, -1, 1, -1], [-1, 1, 0, 0, 0], [-1, -1, 1, 1, 1]], dtype=torch.int8
-    )
+    labels = torch.tensor([[0, 1, 0, 1, 0], [0, 1, -1, 1, -1], [-1, 1, 0, 0, 0], [-1, -1, 1, 1, 1]], dtype=torch.int8)
     first, second = 0.5 * -math.log(3 / 4), 0.25 * -math.log(4 / 8)
     loss = logic.loss_per_sample(logits, labels)
     torch.testing.assert_close(loss, torch.tensor([(first + second) / 2, first, second, 0.0]))
@@ -140,9 +136,7 @@ def test_a_rule_counts_only_where_all_its_attributes_are_known() -> None:
 def test_hard_violations_agree_with_the_rules_meaning() -> None:
     worlds = list(itertools.product((False, True), repeat=5))
     binary = torch.tensor(worlds, dtype=torch.float32)
-    broken = [
-        sum(not holds(r, dict(zip(NAMES, w, strict=True))) for w in worlds) / len(worlds) for r in RULES
-    ]
+    broken = [sum(not holds(r, dict(zip(NAMES, w, strict=True))) for w in worlds) / len(worlds) for r in RULES]
     logic = LogicalModule(RULES, NAMES)
     torch.testing.assert_close(logic.violation_rate(binary), torch.tensor(broken))
     torch.testing.assert_close(logic.violation_rate(binary * 0.2 + 0.4), torch.tensor(broken))

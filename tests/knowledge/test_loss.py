@@ -8,9 +8,7 @@ import torch
 from llava_face_plugin.knowledge import LogicalModule, Rule, bce_per_sample, knowledge_losses
 
 NAMES = ("a", "b", "c")
-LOGIC = LogicalModule(
-    [Rule("implication", ("a",), ("b",)), Rule("exclusion", of=("b", "c"), weight=0.5)], NAMES
-)
+LOGIC = LogicalModule([Rule("implication", ("a",), ("b",)), Rule("exclusion", of=("b", "c"), weight=0.5)], NAMES)
 
 
 def test_bce_by_hand() -> None:

@@ -110,9 +110,7 @@ def test_a_file_of_one_rule(tmp_path: Path) -> None:
 
 
 def test_check_rules_suggests() -> None:
-    with pytest.raises(
-        FaceDataError, match="rule 'Goatee => Mael': unknown attribute 'Mael'; did you mean 'Male'"
-    ):
+    with pytest.raises(FaceDataError, match="rule 'Goatee => Mael': unknown attribute 'Mael'; did you mean 'Male'"):
         check_rules([Rule("implication", ("Goatee",), ("Mael",))], CELEBA_ATTRIBUTES)
 
 

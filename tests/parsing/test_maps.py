@@ -93,9 +93,7 @@ def test_a_map_cut_off_anywhere_is_an_error_or_complete(tmp_path: Path, labels: 
     assert refused >= 0.9 * len(range(0, len(whole), 7))
 
 
-def test_wrong_size_and_pixel_limit(
-    tmp_path: Path, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_size_and_pixel_limit(tmp_path: Path, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     write_map(tmp_path / "m.png", labels)
     with pytest.raises(FaceDataError, match="size 30x20, but the image has 20x30"):
         read_map(tmp_path / "m.png", size=(20, 30))

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..imports import when_imported
-from .shim import Patches
+from ..patching import Patches
 
 VARIABLE = "LLAVA_FACE_CPU_DRY_RUN"
 
@@ -35,7 +35,7 @@ _applied: list[str] = []
 
 
 def _skip_synchronize(torch: Any) -> None:
-    _patches.patch(torch.cuda, "synchronize", lambda device=None: None)
+    _patches.set(torch.cuda, "synchronize", lambda device=None: None)
 
 
 def _move_to_cpu(torch: Any) -> None:
@@ -53,8 +53,8 @@ def _move_to_cpu(torch: Any) -> None:
             kwargs["device"] = on_cpu(kwargs["device"])
         return original_to(self, *map(on_cpu, args), **kwargs)
 
-    _patches.patch(torch.Tensor, "to", to)
-    _patches.patch(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
+    _patches.set(torch.Tensor, "to", to)
+    _patches.set(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
 
 
 def _leave_group() -> None:
@@ -77,11 +77,11 @@ def _plain_attention(llava: Any) -> None:
             kwargs["attn_implementation"] = "sdpa"
         return original(cls, *args, **kwargs)
 
-    _patches.patch(cls, "from_pretrained", classmethod(from_pretrained))
+    _patches.set(cls, "from_pretrained", classmethod(from_pretrained))
 
 
 def _allow_bf16(training_args: Any) -> None:
-    _patches.patch(training_args, "is_torch_bf16_gpu_available", lambda: True)
+    _patches.set(training_args, "is_torch_bf16_gpu_available", lambda: True)
 
 
 def _distribute_over_gloo(state: Any) -> None:
@@ -94,11 +94,11 @@ def _distribute_over_gloo(state: Any) -> None:
             return "gloo", state.DistributedType.MULTI_CPU
         return backend, kind
 
-    _patches.patch(state.PartialState, "_prepare_backend", _prepare_backend)
+    _patches.set(state.PartialState, "_prepare_backend", _prepare_backend)
 
 
 def _use_gloo_only(comm: Any) -> None:
-    _patches.patch(comm, "build_shm_op", lambda: None)
+    _patches.set(comm, "build_shm_op", lambda: None)
 
 
 CPU_SHIMS: tuple[CpuShim, ...] = (

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-from ...errors import FaceHostError
+from ..patching import Patches
 
 Moment = Literal["models", "before_trainer", "trainer"]
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -33,39 +31,8 @@ class Shim:
     mend: Callable[[], None]
 
 
-class Patches:
-    """Replaces attributes and remembers what was there."""
-
-    def __init__(self) -> None:
-        self._done: list[tuple[Any, str, Any, Any]] = []
-
-    def patch(self, obj: Any, name: str, value: Any) -> None:
-        """Sets ``obj.name``. An attribute that ``obj`` only inherited is deleted again by ``undo``."""
-        # vars() and not getattr(): a classmethod must come back as the descriptor it was.
-        self._done.append((obj, name, vars(obj).get(name, _ABSENT), value))
-        setattr(obj, name, value)
-
-    def undo(self) -> None:
-        """Restores everything, last patch first.
-
-        Raises ``FaceHostError`` if somebody wrapped one of the names since: their wrapper would be lost.
-        """
-        while self._done:
-            obj, name, original, value = self._done[-1]
-            if vars(obj).get(name, _ABSENT) is not value:
-                raise FaceHostError(
-                    f"cannot restore {getattr(obj, '__name__', obj)}.{name}: it was changed again after this "
-                    "plugin patched it; undo that change first"
-                )
-            if original is _ABSENT:
-                delattr(obj, name)
-            else:
-                setattr(obj, name, original)
-            self._done.pop()
-
-
 PATCHES = Patches()
-patch = PATCHES.patch
+patch = PATCHES.set
 
 
 def release_of(distribution: str) -> tuple[int, ...]:
