@@ -110,9 +110,7 @@ def test_off_is_off_even_where_the_rest_is_wrong() -> None:
 
 
 def test_of_reads_dicts_and_objects() -> None:
-    assert (
-        FaceConfig.of({"face": FULL}) == FaceConfig.of(SimpleNamespace(face=FULL)) == FaceConfig.parse(FULL)
-    )
+    assert FaceConfig.of({"face": FULL}) == FaceConfig.of(SimpleNamespace(face=FULL)) == FaceConfig.parse(FULL)
 
 
 def test_of_names_the_file_or_the_model() -> None:

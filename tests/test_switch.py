@@ -159,9 +159,7 @@ def test_a_config_that_is_a_link_is_replaced_and_its_target_kept(tmp_path: Path)
     assert FaceConfig.of(read(folder)) is not None
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model(tmp_path / "m", LLM)
 
     def half(path: Path, text: str, **kwargs: object) -> None:

@@ -17,8 +17,9 @@ Two parts, never mixed:
 wide, a tower of 5 % of the forward FLOPs (7B: 4 %). The script prints both. The branch is *not* scaled down
 with the LLM: at its default widths (256, knowledge 512) it is 1 % of the small model's forward FLOPs and
 0.03 % of the 7B model's, and the fixed cost of a call (Python, kernel starts) weighs more too. So what is
-measured there is an upper bound for 7B, except for ``append``: its cost is the LLM's extra tokens. ``tiny``
-only tries the script.
+measured there overstates the share of FLOPs at 7B, except for ``append``, whose cost is the LLM's extra tokens;
+what a GPU adds (starts of many small kernels, the scatter's atomics) a CPU does not show. ``tiny`` only tries
+the script.
 """
 
 from __future__ import annotations

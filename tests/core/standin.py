@@ -33,9 +33,7 @@ KNOWLEDGE: dict[str, Any] = {
 COMBINATIONS = [
     (encoder, fusion)
     for encoder in ENCODERS
-    for fusion in (
-        {"type": t, **extra} for t in FUSIONS for extra in ({}, {"pool": 2} if t == "append" else {})
-    )
+    for fusion in ({"type": t, **extra} for t in FUSIONS for extra in ({}, {"pool": 2} if t == "append" else {}))
 ]
 COMBINATIONS = [c for i, c in enumerate(COMBINATIONS) if c not in COMBINATIONS[:i]]
 NAMES = [f"{encoder}+{'/'.join(map(str, fusion.values()))}" for encoder, fusion in COMBINATIONS]

@@ -134,17 +134,13 @@ def test_dtype_follows(encoder: str, fusion: dict[str, Any], dtype: torch.dtype)
 
 
 @every_combination
-def test_dtype_is_the_projectors_where_the_branch_is_kept_in_float32(
-    encoder: str, fusion: dict[str, Any]
-) -> None:
+def test_dtype_is_the_projectors_where_the_branch_is_kept_in_float32(encoder: str, fusion: dict[str, Any]) -> None:
     plain, face = projector().bfloat16(), branch(encoder, fusion)
     open_gates(face)
     assert face(plain, features(2, 4).bfloat16(), maps(2).bfloat16(), VIT).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.int32, torch.uint8]
-)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.int32, torch.uint8])
 def test_part_ids_are_exact_in_every_dtype(dtype: torch.dtype) -> None:
     carried = torch.arange(256).to(dtype).view(1, 16, 16)
     assert part_ids(carried).flatten().tolist() == [*range(19), *[19] * 237]
@@ -286,7 +282,5 @@ def test_own_vit_width_is_needed_and_used() -> None:
     block = {"encoder": "vit-palette", "vision_tower": "some/clip", "width": 8}
     with pytest.raises(FaceConfigError, match="vision_width is missing"):
         FaceBranch(config("vit-palette", {}).parse({"segmentation": block}), VISION, LLM)
-    face = FaceBranch(
-        config("vit-palette", {}).parse({"segmentation": {**block, "vision_width": 7}}), VISION, LLM
-    )
+    face = FaceBranch(config("vit-palette", {}).parse({"segmentation": {**block, "vision_width": 7}}), VISION, LLM)
     assert face.segmentation.widen.in_features == 7
