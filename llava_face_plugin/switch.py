@@ -52,6 +52,7 @@ def enable(
     config = read_config(model_dir)
     if preset not in PRESETS:
         raise FaceConfigError(unknown_name("preset", preset, PRESETS))
+    _check_projector(config, model_dir)
     block = merged({"preset": preset}, PRESETS[preset])
     overrides = settings if isinstance(settings, Mapping) else parse_settings(settings)
     _check_settings(overrides)
@@ -189,6 +190,14 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     tau = knowledge.get("tau", 0)
     if isinstance(tau, bool) or not isinstance(tau, int | float):
         raise FaceConfigError(f"{KEY}.knowledge.tau: expected a number from 0 to 1, not {tau!r}")
+
+
+def _check_projector(config: Mapping[str, Any], model_dir: Path) -> None:
+    kind = guard.plain_projector(str(config.get("mm_projector_type", "mlp2x_gelu")))
+    if not kind.startswith("mlp"):
+        raise FaceConfigError(
+            f"{model_dir}/config.json: mm_projector_type is {kind!r}; face mode needs an MLP, as LLaVA 1.5's mlp2x_gelu"
+        )
 
 
 def _with_vision_width(face: FaceConfig) -> FaceConfig:
