@@ -39,7 +39,7 @@ def enable(
     Args:
         model_dir: a LLaVA checkpoint, or the LLM a LLaVA training starts from (Vicuna).
         preset: ``light`` or ``faceinsight``.
-        knowledge: a knowledge file of ``llava-face prepare`` or ``knowledge build``, or ``"made"``. The
+        knowledge: a knowledge file of ``llava-face prepare``, or ``"made"``. The
             preset ``faceinsight`` needs one and takes ``made`` if none is given.
         settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
         without: rule groups to leave out, for example ``["gender"]``.
@@ -78,6 +78,8 @@ def disable(model_dir: str | Path) -> bool:
     config = read_config(model_dir)
     found = config.pop(KEY, None) is not None or guard.is_on(config)
     guard.take_off(config)
+    if "architectures" in config:  # of a trained checkpoint
+        config["architectures"] = [name.replace("LlavaFace", "Llava") for name in config["architectures"]]
     if found:
         write_config(model_dir, config)
     return found

@@ -184,5 +184,5 @@ def test_a_recipe_stops_before_training_without_face_mode(
 ) -> None:
     result = recipe("single_gpu.sh", tmp_path, MODEL_DIR=str(tiny_base), **paths)
     assert result.returncode == 1
-    assert "face mode is off" in result.stderr
+    assert "off (no face block)" in result.stdout
     assert not Path(paths["OUT"]).exists()

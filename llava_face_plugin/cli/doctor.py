@@ -11,15 +11,19 @@ import typer
 
 def doctor(
     model_dir: Annotated[Path | None, typer.Argument(help="A model directory to check too.")] = None,
+    on: Annotated[bool, typer.Option("--on", help="Require face mode to be on (before a run).")] = False,
     trained: Annotated[bool, typer.Option("--trained", help="Require trained face weights (after a run).")] = False,
     data: Annotated[Path | None, typer.Option(help="Also check this training JSON, every sample.")] = None,
     image_folder: Annotated[Path, typer.Option(help="Folder of the images and maps of --data.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Say what is on, which host and version, what is hooked. Exit code 1 if anything is wrong."""
+    from ..errors import FaceConfigError
     from ..hosts.doctor import examine
 
-    report = examine(model_dir, trained=trained)
+    if model_dir is None and (on or trained):
+        raise FaceConfigError("doctor: --on and --trained are about a MODEL_DIR")
+    report = examine(model_dir, on=on, trained=trained)
     if data is not None:
         from ..hosts.doctor_data import check_data
 

@@ -68,18 +68,19 @@ class Report:
         return {"healthy": self.healthy, **asdict(self)}
 
 
-def examine(model_dir: Path | None = None, *, trained: bool = False) -> Report:
+def examine(model_dir: Path | None = None, *, on: bool = False, trained: bool = False) -> Report:
     """Checks the environment and, if given, a model directory.
 
     Args:
         model_dir: a base with the flag (before training) or a checkpoint (after).
+        on: also require that face mode is on in it (the check before a run).
         trained: also require that the directory holds trained face weights (the check after a run).
     """
     report = Report(versions=_versions())
     _check_host(report)
     _check_hook(report)
     if model_dir is not None:
-        _check_model(report, model_dir, trained)
+        _check_model(report, model_dir, on, trained)
     return report
 
 
@@ -144,7 +145,7 @@ def _check_hook(report: Report) -> None:
         report.add("warning", "cpu dry run", f"{CPU_SWITCH}=1: CUDA calls are answered on the CPU")
 
 
-def _check_model(report: Report, model_dir: Path, trained: bool) -> None:
+def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> None:
     try:
         config = read_config(model_dir)
         face = FaceConfig.of(config, str(model_dir / "config.json"))
@@ -154,7 +155,7 @@ def _check_model(report: Report, model_dir: Path, trained: bool) -> None:
         report.add("problem", "face block", str(error))
         return
     if face is None:
-        _check_off(report, config, trained)
+        _check_off(report, config, on, trained)
         return
     report.face = face.to_dict()
     report.add("ok", "face mode", f"on: preset {face.preset}, {face.segmentation.encoder}, {face.fusion.type}")
@@ -170,15 +171,11 @@ def _check_model(report: Report, model_dir: Path, trained: bool) -> None:
     _check_files(report, model_dir, face)
 
 
-def _check_off(report: Report, config: dict[str, Any], trained: bool) -> None:
-    if KEY in config and config[KEY] not in (None, False):
-        report.add("ok", "face mode", "off (face.enabled is false)")
-    else:
-        report.add("ok", "face mode", "off (no face block)")
+def _check_off(report: Report, config: dict[str, Any], on: bool, trained: bool) -> None:
+    why = "face.enabled is false" if config.get(KEY) else "no face block"
+    report.add("problem" if on or trained else "ok", "face mode", f"off ({why})")
     if guard.is_on(config):
         report.add("problem", "guard", "left behind: plain LLaVA refuses this directory; run `llava-face disable`")
-    if trained:
-        report.add("problem", "face weights", "asked for a trained face checkpoint, but face mode is off")
 
 
 def _check_weights(report: Report, model_dir: Path, config: dict[str, Any], trained: bool) -> None:

@@ -12,7 +12,7 @@ from rich.progress import track
 from ..errors import FaceDataError
 from ..parsing.maps import image_size
 from .doctor import Report
-from .llava_v1_data import attribute_matrix, check_sample, sample_map, sample_name
+from .llava_v1_data import check_sample, checked_attributes, sample_map, sample_name
 
 _SHOWN = 5
 
@@ -50,7 +50,8 @@ def check_data(report: Report, path: Path, image_folder: Path, *, show_progress:
 
 def _check_one(sample: Any, index: int, folder: Path, vocabulary: list[str]) -> list[str]:
     check_sample(sample, index)
-    attribute_matrix([sample], vocabulary)
+    if vocabulary:
+        checked_attributes(sample, index, vocabulary)
     if "image" not in sample:
         return ["text only"]
     found = ["with attributes"] if sample.get("face_attributes") else []

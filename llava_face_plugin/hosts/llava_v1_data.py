@@ -7,7 +7,7 @@ A sample of the usual LLaVA JSON may carry ``"face_map": "relative/path.png"`` (
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,33 +132,31 @@ def check_sample(sample: Any, index: int) -> None:
 
 
 def attribute_matrix(samples: Sequence[Mapping[str, Any]], vocabulary: Sequence[str]) -> np.ndarray:
-    """(N, A) int8 of 1, 0, -1 = unknown, from the samples' ``face_attributes``.
+    """(N, A) int8 of 1, 0, -1 = unknown, from the samples' ``face_attributes``; see ``checked_attributes``."""
+    out = np.full((len(samples), len(vocabulary)), UNKNOWN, dtype=np.int8)
+    column = {name: i for i, name in enumerate(vocabulary)}
+    if vocabulary:
+        for index, sample in enumerate(samples):
+            for name, value in checked_attributes(sample, index, column).items():
+                out[index, column[name]] = int(value)
+    return out
+
+
+def checked_attributes(sample: Mapping[str, Any], index: int, vocabulary: Collection[str]) -> Mapping[str, int]:
+    """The ``face_attributes`` of a sample: name -> 1, 0 or -1; empty where it has none.
 
     Raises ``FaceDataError`` naming the sample for an attribute outside the vocabulary or a value other than
     1, 0 and -1 (true and false count as 1 and 0).
     """
-    column = {name: i for i, name in enumerate(vocabulary)}
-    out = np.full((len(samples), len(vocabulary)), UNKNOWN, dtype=np.int8)
-    if not vocabulary:
-        return out
-    for index, sample in enumerate(samples):
-        given = sample.get("face_attributes")
-        if given is None:
-            continue
-        if not isinstance(given, Mapping):
-            raise FaceDataError(
-                f"training data, sample {sample_name(sample, index)}: face_attributes must be an object of "
-                f"name: 0 or 1, found {type(given).__name__}"
-            )
-        for name, value in given.items():
-            if name not in column:
-                raise FaceDataError(
-                    f"training data, sample {sample_name(sample, index)}: {unknown_name('attribute', name, vocabulary)}"
-                )
-            if value not in (1, 0, -1):
-                raise FaceDataError(
-                    f"training data, sample {sample_name(sample, index)}: attribute {name!r} is {value!r}, "
-                    f"not 1, 0 or -1 (unknown)"
-                )
-            out[index, column[name]] = int(value)
-    return out
+    given = sample.get("face_attributes")
+    if given is None:
+        return {}
+    where = f"training data, sample {sample_name(sample, index)}"
+    if not isinstance(given, Mapping):
+        raise FaceDataError(f"{where}: face_attributes must be an object of name: 0 or 1, found {type(given).__name__}")
+    for name, value in given.items():
+        if name not in vocabulary:
+            raise FaceDataError(f"{where}: {unknown_name('attribute', name, vocabulary)}")
+        if value not in (1, 0, -1):
+            raise FaceDataError(f"{where}: attribute {name!r} is {value!r}, not 1, 0 or -1 (unknown)")
+    return given

@@ -16,10 +16,7 @@ ACCUMULATION=${ACCUMULATION:-1}                             # upstream: 8 GPUs x
 REPORT_TO=${REPORT_TO:-none}                                # upstream: wandb
 
 # Before anything is spent: the plugin gets loaded, the versions are known ones, face mode is on in MODEL_DIR.
-preflight() {
-  llava-face doctor "$MODEL_DIR"
-  grep -q '"face": {' "$MODEL_DIR/config.json" || { echo "face mode is off in $MODEL_DIR: llava-face enable it" >&2; exit 1; }
-}
+preflight() { llava-face doctor --on "$MODEL_DIR"; }
 
 # After the run: the checkpoint holds face weights, and plain LLaVA would refuse it.
 check_trained() { llava-face doctor --trained "$OUT"; }

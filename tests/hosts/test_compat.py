@@ -15,8 +15,8 @@ from llava_face_plugin.errors import FaceHostError
 from llava_face_plugin.hosts import compat
 from llava_face_plugin.hosts.compat import cpu
 from llava_face_plugin.hosts.compat.shim import release_of
-from llava_face_plugin.hosts.patching import Patches
 from llava_face_plugin.hosts.compat.trainer import cast_fp32_parameters, renamed_flags
+from llava_face_plugin.hosts.patching import Patches
 
 EXPECTED = {
     "4.37": {"groups", "z3int", "dscast"},

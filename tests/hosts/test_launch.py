@@ -191,9 +191,10 @@ def test_kill_and_resume_equals_uninterrupted(
         # Slow enough to be killed between the checkpoint and the end.
         arguments = upstream.flags(
             face_base, base / "clip", faces, out, stage, num_train_epochs=10, max_steps=None, save_steps=4, seed=7,
-            lora_dropout=0.0 if stage == "lora" else None, pretrain_mm_mlp_adapter=adapter(face_base, base, faces, root),
+            lora_dropout=0.0 if stage == "lora" else None,
+            pretrain_mm_mlp_adapter=adapter(face_base, base, faces, root),
         )  # fmt: skip
-        start = [str(part) for part in [*command("python", "hook", train_script), *arguments]]
+        start = [sys.executable, str(seeded(train_script)), *map(str, arguments)]
         if name == "killed":
             process = subprocess.Popen(
                 start, cwd=root, env=upstream.environment(), text=True, start_new_session=True,
@@ -213,6 +214,15 @@ def test_kill_and_resume_equals_uninterrupted(
         found[name] = load_file(out / file) if stage == "finetune" else torch.load(out / file, weights_only=True)
     for key, value in found["whole"].items():
         assert torch.equal(value, found["killed"][key]), key
+
+
+def seeded(train_script: Path) -> Path:
+    """The same script with torch seeded first: upstream draws LoRA weights before it sets its seed."""
+    script = train_script.with_name("seeded.py")
+    script.write_text(
+        f"import runpy, torch\ntorch.manual_seed(0)\nrunpy.run_path({str(train_script)!r}, run_name='__main__')\n"
+    )
+    return script
 
 
 def adapter(face_base: Path, base: Path, faces: Path, root: Path) -> Path:
