@@ -1,34 +1,31 @@
-"""scripts/benchmarks/branch_cost.py: its counts against others and by hand, its statistics, one tiny step."""
+"""scripts/benchmarks: its counts against others and by hand, its statistics, one tiny step."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmarks" / "branch_cost.py"
+sys.path.append(str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
 
+from bench_model import Bench
+from cases import DEFAULT, KNOWLEDGE, ON_OFF, SIZES, VANILLA, default_variant, variants, with_knowledge
+from flops import count, counted, llm_flops, llm_parameters, tower_flops, vision_config
+from measuring import WARM_UP, alternate, paired
+from report import goals
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("branch_cost", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["branch_cost"] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
+from llava_face_plugin.encoders import ENCODERS
+from llava_face_plugin.fusion import FUSIONS
 
 
 @pytest.mark.contract
-def test_llm_formula_equals_a_counted_llama(script: ModuleType) -> None:
+def test_llm_formula_equals_a_counted_llama() -> None:
     transformers = pytest.importorskip("transformers")
-    size = script.SIZES["tiny"]
+    size = SIZES["tiny"]
     config = transformers.LlamaConfig(
         hidden_size=size.hidden, num_hidden_layers=size.layers, num_attention_heads=size.heads,
         intermediate_size=size.intermediate, vocab_size=size.vocabulary, attn_implementation="eager",
@@ -37,41 +34,42 @@ def test_llm_formula_equals_a_counted_llama(script: ModuleType) -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         llama(torch.zeros(1, 24, dtype=torch.int64), use_cache=False)
     rotary = 2 * 24 * (size.hidden // size.heads // 2)  # positions x frequencies, a matmul
-    assert counter.get_total_flops() - script.llm_flops(size, 24) in (0, rotary)
-    assert script.count(llama) == script.llm_parameters(size)
+    assert counter.get_total_flops() - llm_flops(size, 24) in (0, rotary)
+    assert count(llama) == llm_parameters(size)
 
 
 @pytest.mark.contract
-def test_tower_formula_equals_a_counted_clip(script: ModuleType) -> None:
+def test_tower_formula_equals_a_counted_clip() -> None:
     transformers = pytest.importorskip("transformers")
-    size = script.SIZES["tiny"]
-    config = script.vision_config(size)
+    size = SIZES["tiny"]
+    config = vision_config(size)
     config._attn_implementation = "eager"
     tower = transformers.CLIPVisionModel(config)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         tower(torch.zeros(1, 3, size.image_size, size.image_size))
-    assert counter.get_total_flops() == script.tower_flops(size)
+    assert counter.get_total_flops() == tower_flops(size)
 
 
-def test_7b_has_its_known_parameters(script: ModuleType) -> None:
-    assert script.llm_parameters(script.SIZES["7b"]) == 6_738_415_616  # Llama-7B, as published
-    assert script.SIZES["7b"].patches == 576
+def test_7b_has_its_known_parameters() -> None:
+    assert llm_parameters(SIZES["7b"]) == 6_738_415_616  # Llama-7B, as published
+    assert SIZES["7b"].patches == 576
 
 
 @pytest.mark.contract
-def test_counts_at_7b_equal_those_by_hand(script: ModuleType) -> None:
+def test_counts_at_7b_equal_those_by_hand() -> None:
     pytest.importorskip("transformers")
-    by_label = {v.label: v for v in script.variants()}
-    known = script.with_knowledge(by_label[script.DEFAULT], 40)
-    labels = [script.DEFAULT, "part-embedding, append pool 1", "part-embedding, append pool 2"]
-    size = script.SIZES["7b"]
-    default, append, pooled, aligned = script.counted(size, [*(by_label[n] for n in labels), known])
+    by_label = {v.label: v for v in variants()}
+    known = with_knowledge(by_label[DEFAULT], 40)
+    labels = [DEFAULT, "part-embedding, append pool 1", "part-embedding, append pool 2"]
+    size = SIZES["7b"]
+    plain, default, append, pooled, aligned = counted(size, [VANILLA, *(by_label[n] for n in labels), known])
+    assert (plain.forward_ratio, plain.training_ratio, plain.stage1_ratio, plain.weight_bytes) == (1, 1, 1, 0)
     # embed, norm, depthwise 3x3, widen, project, gate
     parameters = 80 * 256 + 2 * 256 + 10 * 256 + 257 * 512 + 513 * 4096 + 4096
     multiply_adds = 576 * (80 * 256 + 9 * 256 + 256 * 512 + 512 * 4096)
     assert default.trained_parameters == parameters and default.forward_flops == 2 * multiply_adds
     assert (default.tokens, append.tokens, pooled.tokens) == (0, 576, 144)
-    extra = script.llm_flops(size, 640 + 144) - script.llm_flops(size, 640)
+    extra = llm_flops(size, 640 + 144) - llm_flops(size, 640)
     assert pooled.forward_flops == default.forward_flops + extra
     assert append.training_ratio > 1.9
     assert aligned.trained_parameters - parameters == 2 * 4096 * 512 + 40  # two convolutions, the biases
@@ -79,37 +77,51 @@ def test_counts_at_7b_equal_those_by_hand(script: ModuleType) -> None:
     assert aligned.forward_flops - default.forward_flops == graph + 2 * 40 * 4096  # and the cosines
 
 
-def test_every_registered_part_is_in_the_benchmark(script: ModuleType) -> None:
-    seen = [(v.settings["segmentation"]["encoder"], v.settings["fusion"]["type"]) for v in script.variants()]
-    assert set(seen) == {(e, f) for e in script.ENCODERS for f in script.FUSIONS}
-    assert len({v.label for v in script.variants()}) == len(seen)
+def test_every_registered_part_is_in_the_benchmark() -> None:
+    settings = [v.settings for v in variants() if v.settings is not None]
+    seen = [(s["segmentation"]["encoder"], s["fusion"]["type"]) for s in settings]
+    assert set(seen) == {(e, f) for e in ENCODERS for f in FUSIONS}
+    assert len({v.label for v in variants()}) == len(seen)
 
 
-def test_paired_ratio_is_the_median_of_each_pair(script: ModuleType) -> None:
-    found = script.paired([1.0, 2.0, 4.0], [1.1, 2.0, 8.0])  # drift cancels: 1.1, 1.0, 2.0
+def test_paired_ratio_is_the_median_of_each_pair() -> None:
+    found = paired([1.0, 2.0, 4.0], [1.1, 2.0, 8.0])  # drift cancels: 1.1, 1.0, 2.0
     assert math.isclose(found["ratio"], 1.1) and math.isclose(found["first_ms"], 2000.0)
     assert (round(found["q1"], 9), round(found["q3"], 9)) == (1.05, 1.55)
     assert 1.0 <= found["low"] <= 1.1 <= found["high"] <= 2.0
 
 
-def test_goals_say_what_was_missed(script: ModuleType) -> None:
-    time = {script.DEFAULT: 1.05, script.KNOWLEDGE: 1.2, script.ON_OFF: 1.005}
+def test_steps_alternate_and_the_warm_up_is_dropped() -> None:
+    order: list[str] = []
+
+    def step(name: str, wall: float, cpu: float) -> tuple[float, float]:
+        order.append(name)
+        return (9.0, 9.0) if len(order) <= 2 * WARM_UP else (wall, cpu)
+
+    wall, cpu = alternate(lambda: step("a", 2, 1), lambda: step("b", 3, 4), pairs=3)
+    assert order == ["a", "b"] * (WARM_UP + 3)
+    assert (wall["ratio"], wall["first_ms"], wall["low"], wall["high"]) == (1.5, 2000, 1.5, 1.5)
+    assert (cpu["ratio"], cpu["second_ms"]) == (4, 4000)
+
+
+def test_goals_say_what_was_missed() -> None:
+    time = {DEFAULT: 1.05, KNOWLEDGE: 1.2, ON_OFF: 1.005}
     results = {
         "time": {name: {"wall": {"ratio": ratio}} for name, ratio in time.items()},
-        "memory_ratio": {script.DEFAULT: 1.01, script.KNOWLEDGE: 1.09},
+        "memory_ratio": {DEFAULT: 1.01, KNOWLEDGE: 1.09},
     }
-    assert [line.split(":")[0] for line in script.goals(results)] == ["met", "MISSED", "met", "met", "MISSED"]
+    assert [line.split(":")[0] for line in goals(results)] == ["met", "MISSED", "met", "met", "MISSED"]
 
 
 @pytest.mark.contract
 @pytest.mark.parametrize("train", ["full", "projector", "lora"])
-def test_a_face_step_runs_on_the_path_of_the_7b_size(script: ModuleType, tmp_path: Path, train: str) -> None:
+def test_a_face_step_runs_on_the_path_of_the_7b_size(tmp_path: Path, train: str) -> None:
     pytest.importorskip("llava")
     pytest.importorskip("sentencepiece")
-    bench = script.Bench(script.SIZES["tiny"], "cpu", train, tmp_path)
+    bench = Bench(SIZES["tiny"], "cpu", train, tmp_path)
     bench.write_base()
-    default = next(v for v in script.variants() if v.label == script.DEFAULT)
-    wall, cpu = bench.stepper(script.with_knowledge(default, 20))()
+    default = default_variant()
+    wall, cpu = bench.stepper(with_knowledge(default, 20))()
     assert wall > 0 and cpu > 0
     model = bench.load(default)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}

@@ -15,7 +15,7 @@ import torch
 from llava_face_plugin.encoders import ENCODERS
 from llava_face_plugin.errors import FaceDataError, FaceHostError
 from llava_face_plugin.fusion import FUSIONS
-from llava_face_plugin.hosts import guard
+from llava_face_plugin.hosts import compat, guard
 from llava_face_plugin.hosts.llava_v1 import unwrap
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable, read_config, write_config
@@ -113,6 +113,24 @@ def test_off_logits_equal_a_process_without_the_plugin(checkpoint: Path, root: P
         found[switch] = result.stdout.strip().splitlines()[-2:]
     assert found["0"][0].startswith("False") and found[None][0].startswith("True")
     assert found["0"][1] == found[None][1]
+
+
+@pytest.mark.skipif(compat.transformers_series() != "4.37", reason="llava alone trains on its pinned transformers only")
+def test_off_checkpoints_equal_a_run_without_the_plugin(base: Path, faces: Path, root: Path) -> None:
+    adapter = root / "start.bin"
+    torch.manual_seed(0)
+    layers = {"0": torch.nn.Linear(32, 64), "2": torch.nn.Linear(64, 64)}
+    weights = {f"model.mm_projector.{i}.{k}": v for i, m in layers.items() for k, v in m.state_dict().items()}
+    torch.save(weights, adapter)
+    found = {}
+    for name, switch in (("absent", "0"), ("present", None)):
+        out = root / f"llava-off-{name}"
+        arguments = upstream.flags(base, base / "clip", faces, out, pretrain_mm_mlp_adapter=adapter)
+        command = [upstream.python(), "-m", "llava.train.train", *arguments]
+        result = upstream.run(command, root, LLAVA_FACE=switch, LLAVA_FACE_CPU_DRY_RUN=None)
+        assert result.returncode == 0, result.stderr[-3000:]
+        found[name] = (digest(out / "model.safetensors"), (out / "config.json").read_text())
+    assert found["absent"] == found["present"]
 
 
 # --- on at step 0 ------------------------------------------------------------------------------------------------
