@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -49,25 +50,32 @@ def maps(path: Path, prepared: Prepared, count: int = 6) -> Path | None:
 
 
 def curves(path: Path, runs: list[dict[str, Any]]) -> Path:
-    """Loss parts over the steps, off and on."""
+    """Loss parts over the steps, off and on, as running means; steps without a labelled face are left out."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
-    for run in (r for r in runs if r["seed"] == 0):
-        steps = [entry["step"] for entry in run["curve"]]
-        colour = {"off": "#888888", "on": "#1f6fb4"}[run["mode"]]
-        lm = [entry.get("loss_lm", entry["loss"]) for entry in run["curve"]]
-        axes[0].plot(steps, lm, color=colour, label=f"face mode {run['mode']}", linewidth=1)
-        for axis, key in zip(axes[1:], ("loss_bce", "loss_logic"), strict=True):
-            if key in run["curve"][0]:
-                axis.plot(steps, [entry[key] for entry in run["curve"]], color=colour, linewidth=1)
-    for axis, title in zip(axes, ("L_lm (answers)", "L_bce (attributes)", "L_c (rules)"), strict=True):
+    titles = ("L_lm (answers)", "L_bce (attributes)", "L_c (rules)")
+    for axis, key, title in zip(axes, ("loss_lm", "loss_bce", "loss_logic"), titles, strict=True):
+        for run in (r for r in runs if r["seed"] == 0):
+            entries = [{"loss_lm": e["loss"], **e} for e in run["curve"]]
+            labelled = [e for e in entries if key == "loss_lm" or e.get("loss_bce")]
+            if labelled:
+                steps = smooth(np.array([e["step"] for e in labelled]))
+                colour = {"off": "#888888", "on": "#1f6fb4"}[run["mode"]]
+                label = f"face mode {run['mode']}"
+                axis.plot(steps, smooth(np.array([e[key] for e in labelled])), color=colour, label=label)
         axis.set_title(title)
         axis.set_xlabel("step")
-        axis.set_ylim(bottom=0)
+    axes[0].set_yscale("log")
     axes[0].legend()
     figure.savefig(path, dpi=130)
     return path
+
+
+def smooth(values: np.ndarray, window: int = 25) -> np.ndarray:
+    """Means over ``window`` neighbouring steps (fewer where a run is shorter)."""
+    window = min(window, len(values))
+    return np.convolve(values, np.full(window, 1 / window), mode="valid")
 
 
 def page(results: dict[str, Any], pictures: dict[str, Path], knowledge: Knowledge) -> str:
