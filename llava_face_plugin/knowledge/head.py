@@ -68,7 +68,9 @@ class KnowledgeHead(nn.Module):
         prompts = (embedded * weight).sum(dim=1) / weight.sum(dim=1)  # T^0 (A, D): mean token embedding
         refined = self.correlation(prompts)  # T^L (A, D)
         visual = tokens.mean(dim=1)  # v (B, D)
-        cosine = F.normalize(visual.float(), dim=-1) @ F.normalize(refined.float(), dim=-1).T
+        # Products and a sum, not a matmul: autocast would take that to half precision.
+        pairs = F.normalize(visual.float(), dim=-1)[:, None] * F.normalize(refined.float(), dim=-1)
+        cosine = pairs.sum(dim=-1)  # (B, A)
         return cosine / self.config.temperature + self.bias.float()
 
     def losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

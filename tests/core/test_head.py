@@ -99,3 +99,13 @@ def test_without_rules_the_logic_loss_is_zero() -> None:
     assert made.logic is None
     losses = made.losses(torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.int8))
     assert losses["logic"].item() == 0.0
+
+
+def test_autocast_leaves_the_matching_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At temperature 0.07 a bfloat16 cosine would be off by several hundredths of a logit."""
+    made = head(temperature=0.07)
+    monkeypatch.setattr(made, "correlation", torch.nn.Identity())
+    tokens, embedded = torch.randn(4, 9, LLM), torch.randn(3, 3, LLM)
+    expected = made(tokens, embedded)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(made(tokens, embedded), expected)
