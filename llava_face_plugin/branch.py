@@ -8,14 +8,13 @@ image     -> host's tower --------> features -----+               |
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from .config import FaceConfig
 from .encoders import ENCODERS, Vit
 from .errors import FaceHostError
-from .fusion import FUSIONS
+from .fusion import FUSIONS, Layers
 from .knowledge.head import KnowledgeHead
 from .labels import NO_MAP
 
@@ -37,9 +36,7 @@ class FaceBranch(nn.Module):
         self.segmentation = encoder(config.segmentation, vision_width, self.fusion.face_width)
         self.knowledge = KnowledgeHead(config.knowledge, llm_width) if config.knowledge else None
 
-    def forward(
-        self, layers: Sequence[nn.Module], features: Tensor, label_map: Tensor | None, vit: Vit | None = None
-    ) -> Tensor:
+    def forward(self, layers: Layers, features: Tensor, label_map: Tensor | None, vit: Vit | None = None) -> Tensor:
         """The LLM's visual tokens.
 
         Args:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import FaceConfigError
-from .knowledge.rulebook import Rule
 from .registry import unknown_name
+from .rulebook import Rule
 
 KEY = "face"
 VERSION: Literal[1] = 1
@@ -82,7 +82,7 @@ class AttributeConfig(_Block):
 
 
 class RuleConfig(_Block):
-    """One logical rule, as ``knowledge.rulebook.Rule.to_dict`` writes it."""
+    """One logical rule, as ``rulebook.Rule.to_dict`` writes it."""
 
     kind: Literal["implication", "exclusion", "at_most_one", "at_least_one"]
     if_: list[str] = Field(default_factory=list, alias="if")

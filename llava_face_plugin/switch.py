@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
+from . import guard
 from .config import KEY, PRESETS, FaceConfig, KnowledgeConfig, merged
 from .encoders import ENCODERS
 from .errors import FaceConfigError
 from .fusion import FUSIONS
-from .hosts import guard
 from .knowledge.file import Knowledge
 from .knowledge.graph import edges
 from .parsing.maps import atomic_path
@@ -78,7 +78,7 @@ def disable(model_dir: str | Path) -> bool:
     config = read_config(model_dir)
     found = config.pop(KEY, None) is not None or guard.is_on(config)
     guard.take_off(config)
-    if "architectures" in config:  # of a trained checkpoint
+    if config.get("architectures"):  # of a trained checkpoint
         config["architectures"] = [name.replace("LlavaFace", "Llava") for name in config["architectures"]]
     if found:
         write_config(model_dir, config)

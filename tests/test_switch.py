@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_face_plugin import switch
+from llava_face_plugin import guard, switch
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.data.made_knowledge import made_knowledge
 from llava_face_plugin.errors import FaceConfigError, FaceDataError
-from llava_face_plugin.hosts import guard
 from llava_face_plugin.switch import disable, enable, parse_settings
 
 LLM: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "note": "ünïcode"}

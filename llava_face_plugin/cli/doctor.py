@@ -15,6 +15,7 @@ def doctor(
     trained: Annotated[bool, typer.Option("--trained", help="Require trained face weights (after a run).")] = False,
     data: Annotated[Path | None, typer.Option(help="Also check this training JSON, every sample.")] = None,
     image_folder: Annotated[Path, typer.Option(help="Folder of the images and maps of --data.")] = Path(),
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image of --data: slow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Say what is on, which host and version, what is hooked. Exit code 1 if anything is wrong."""
@@ -27,7 +28,7 @@ def doctor(
     if data is not None:
         from ..hosts.doctor_data import check_data
 
-        check_data(report, data, image_folder, show_progress=not as_json)
+        check_data(report, data, image_folder, decode=decode, show_progress=not as_json)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:

@@ -30,7 +30,7 @@ class PartEmbedding(nn.Module):
 
     def forward(self, label_map: Tensor, grid: int, vit: Vit | None = None) -> Tensor:
         histograms = part_histograms(label_map, grid, self.cells)
-        x = self.embed(histograms.to(self.embed.weight.dtype))  # (B, P, width)
+        x = self.embed(histograms.to(self.norm.weight.dtype))  # (B, P, width)
         image = self.norm(x).transpose(1, 2).unflatten(2, (grid, grid))
         x = x + self.mix(image).flatten(2).transpose(1, 2)
         return self.project(F.gelu(self.widen(x)))

@@ -38,7 +38,7 @@ class VitPalette(nn.Module):
             raise ValueError("vit-palette needs the host's ViT")
         features = resample(vit(self.paint(label_map)), grid)  # (B, P, C)
         # The ViT may live on another device, where a large model is spread over several.
-        features = features.to(device=label_map.device, dtype=self.widen.weight.dtype)
+        features = features.to(device=label_map.device, dtype=self.no_map.dtype)
         x = self.project(F.gelu(self.widen(features)))
         return torch.where(has_map(label_map)[:, None, None], x, self.no_map.to(x.dtype))
 

@@ -5,8 +5,8 @@ wants the face tokens in) and called as ``fusion(layers, features, face)``; see 
 """
 
 from .append import Append
-from .base import FUSIONS, Fusion
+from .base import FUSIONS, Fusion, Layers
 from .channel import Channel
 from .gated_add import GatedAdd
 
-__all__ = ["FUSIONS", "Append", "Channel", "Fusion", "GatedAdd"]
+__all__ = ["FUSIONS", "Append", "Channel", "Fusion", "GatedAdd", "Layers"]

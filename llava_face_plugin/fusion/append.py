@@ -7,14 +7,13 @@ the one that cannot equal the base model at step 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import FusionConfig
-from .base import FUSIONS, run
+from .base import FUSIONS, Layers
 
 
 @FUSIONS.register("append")
@@ -28,8 +27,8 @@ class Append(nn.Module):
         self.face_width = llm_width
         self.pool = config.pool
 
-    def forward(self, layers: Sequence[nn.Module], features: Tensor, face: Tensor) -> Tensor:
-        tokens = run(layers, features)  # (B, P, D)
+    def forward(self, layers: Layers, features: Tensor, face: Tensor) -> Tensor:
+        tokens = layers(features)  # (B, P, D)
         if self.pool > 1:
             side = math.isqrt(face.shape[1])
             image = face.transpose(1, 2).unflatten(2, (side, side))

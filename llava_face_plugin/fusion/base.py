@@ -11,6 +11,31 @@ from ..config import FusionConfig
 from ..registry import Registry
 
 
+class Layers:
+    """The layers of the host's own projector, as functions.
+
+    Not a list of modules: accelerate moves every tensor or module among a forward's arguments to the device of
+    the module that is called, and these belong to the host.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._modules = tuple(modules)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """All layers, as ``nn.Sequential`` runs them: (B, P, C) -> (B, P, D)."""
+        return self.rest(self.first(x))
+
+    def first(self, x: Tensor) -> Tensor:
+        """The first layer alone."""
+        return self._modules[0](x)
+
+    def rest(self, x: Tensor) -> Tensor:
+        """Every layer but the first."""
+        for module in self._modules[1:]:
+            x = module(x)
+        return x
+
+
 class Fusion(Protocol):
     """Joins face tokens with what the host's projector makes of the image features."""
 
@@ -20,7 +45,7 @@ class Fusion(Protocol):
     adds_tokens: bool
     """Whether the LLM sees more tokens than without face mode (then step 0 cannot equal the base model)."""
 
-    def __call__(self, layers: Sequence[nn.Module], features: Tensor, face: Tensor) -> Tensor:
+    def __call__(self, layers: Layers, features: Tensor, face: Tensor) -> Tensor:
         """``layers`` of the projector, ``features`` (B, P, C), ``face`` (B, P, face_width) -> (B, P', D)."""
         ...
 
@@ -28,10 +53,3 @@ class Fusion(Protocol):
 
 
 FUSIONS: Registry[Callable[[FusionConfig, int, int], Fusion]] = Registry("fusion")
-
-
-def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """The layers one after the other, as ``nn.Sequential`` runs them."""
-    for layer in layers:
-        x = layer(x)
-    return x

@@ -6,14 +6,12 @@ the new columns W_f are ours, starting at zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import FusionConfig
-from .base import FUSIONS, run
+from .base import FUSIONS, Layers
 
 
 @FUSIONS.register("channel")
@@ -27,10 +25,10 @@ class Channel(nn.Module):
         self.face_width = vision_width
         self.columns = nn.Parameter(torch.zeros(llm_width, vision_width))
 
-    def forward(self, layers: Sequence[nn.Module], features: Tensor, face: Tensor) -> Tensor:
-        hidden = layers[0](features)  # (B, P, D)
+    def forward(self, layers: Layers, features: Tensor, face: Tensor) -> Tensor:
+        hidden = layers.first(features)  # (B, P, D)
         hidden = hidden + F.linear(face.to(self.columns.dtype), self.columns).to(hidden.dtype)
-        return run(layers[1:], hidden)
+        return layers.rest(hidden)
 
     def reset_parameters(self) -> None:
         """Zero columns: the base model again."""

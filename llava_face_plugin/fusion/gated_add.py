@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from ..config import FusionConfig
-from .base import FUSIONS, run
+from .base import FUSIONS, Layers
 
 
 @FUSIONS.register("gated_add")
@@ -22,8 +20,8 @@ class GatedAdd(nn.Module):
         self.face_width = llm_width
         self.gate = nn.Parameter(torch.zeros(llm_width))
 
-    def forward(self, layers: Sequence[nn.Module], features: Tensor, face: Tensor) -> Tensor:
-        tokens = run(layers, features)  # (B, P, D)
+    def forward(self, layers: Layers, features: Tensor, face: Tensor) -> Tensor:
+        tokens = layers(features)  # (B, P, D)
         return tokens + (self.gate * face).to(tokens.dtype)
 
     def reset_parameters(self) -> None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib.metadata as metadata
 import json
 import os
+import pickle
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from safetensors import SafetensorError, safe_open
+
+from .. import guard
 from ..config import KEY, FaceConfig
-from ..errors import FaceError
+from ..errors import FaceDataError, FaceError
 from ..switch import check_names, read_config
-from . import compat, guard
-from .loader import CPU_SWITCH, SWITCH
+from . import compat
+from .environment import CPU_SWITCH, SWITCH
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -31,6 +37,8 @@ _PACKAGES = (
     "numpy",
     "safetensors",
 )
+
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 # Run in a fresh interpreter, as torchrun or srun would start one: was the .pth hook processed there?
 _PROBE = """
@@ -169,6 +177,7 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
         )
     _check_weights(report, model_dir, config, trained)
     _check_files(report, model_dir, face)
+    _check_name(report, model_dir)
 
 
 def _check_off(report: Report, config: dict[str, Any], on: bool, trained: bool) -> None:
@@ -179,7 +188,11 @@ def _check_off(report: Report, config: dict[str, Any], on: bool, trained: bool) 
 
 
 def _check_weights(report: Report, model_dir: Path, config: dict[str, Any], trained: bool) -> None:
-    names = face_weight_names(model_dir)
+    try:
+        names = face_weight_names(model_dir)
+    except FaceDataError as error:
+        report.add("problem", "face weights", str(error))
+        return
     architecture = (config.get("architectures") or ["?"])[0]
     has_tower = config.get("mm_vision_tower") not in (None, guard.TOWER_MARK)
     if names:
@@ -191,43 +204,80 @@ def _check_weights(report: Report, model_dir: Path, config: dict[str, Any], trai
 
 
 def face_weight_names(model_dir: Path) -> list[str]:
-    """Names of the face tensors that a directory holds, in any of upstream's file layouts."""
+    """Names of the face tensors that a directory holds, in any of upstream's file layouts.
+
+    Raises ``FaceDataError`` naming a weight file that cannot be read.
+    """
     names: set[str] = set()
-    for index in model_dir.glob("*.index.json"):
-        names.update(json.loads(index.read_text())["weight_map"])
-    for file in model_dir.glob("*.safetensors"):
-        from safetensors import safe_open
-
-        with safe_open(str(file), framework="pt") as stream:
-            names.update(stream.keys())
-    for name in ("mm_projector.bin", "non_lora_trainables.bin", "pytorch_model.bin"):
-        if (model_dir / name).exists():
-            import torch
-
-            names.update(torch.load(model_dir / name, map_location="cpu", weights_only=True, mmap=True))
+    for file in sorted(model_dir.iterdir()):
+        try:
+            names.update(_tensor_names(file))
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+            EOFError,
+            SafetensorError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise FaceDataError(f"{file}: cannot be read: {error}") from error
     return sorted(n for n in names if "mm_projector.face." in n)
+
+
+def _tensor_names(file: Path) -> Iterable[str]:
+    if file.name.endswith(".index.json"):
+        return json.loads(file.read_text())["weight_map"]
+    if file.suffix == ".safetensors":
+        with safe_open(str(file), framework="pt") as stream:
+            return list(stream.keys())
+    if file.name in ("mm_projector.bin", "non_lora_trainables.bin", "pytorch_model.bin"):
+        return torch.load(file, map_location="cpu", weights_only=True)
+    return ()
 
 
 def _check_files(report: Report, model_dir: Path, face: FaceConfig) -> None:
     segmentation = face.segmentation
     if segmentation.parser_path and not Path(segmentation.parser_path).exists():
         report.add("problem", "parser", f"{segmentation.parser_path} does not exist")
-    tokenizer = model_dir / "tokenizer_config.json"
-    if tokenizer.exists() and "legacy" not in json.loads(tokenizer.read_text()):
+    tokenizer = _read_json(report, model_dir / "tokenizer_config.json")
+    if tokenizer is not None and "legacy" not in tokenizer:
         report.add(
             "warning",
             "tokenizer",
             "tokenizer_config.json has no `legacy` key: transformers 4 and 5 then tokenize differently; add "
             '"legacy": true for Vicuna',
         )
-    generation = model_dir / "generation_config.json"
-    if generation.exists():
-        values = json.loads(generation.read_text())
-        sampling = any(values.get(k) not in (None, 1.0) for k in ("temperature", "top_p"))
-        if sampling and not values.get("do_sample"):
-            report.add(
-                "warning",
-                "generation_config.json",
-                "temperature or top_p without do_sample: LLaVA's final save fails on transformers 4 (LLaVA#1144); "
-                "face mode mends it in memory",
-            )
+    generation = _read_json(report, model_dir / "generation_config.json") or {}
+    sampling = any(generation.get(key) not in (None, 1.0) for key in ("temperature", "top_p"))
+    if sampling and not generation.get("do_sample"):
+        report.add(
+            "warning",
+            "generation_config.json",
+            "temperature or top_p without do_sample: LLaVA's final save fails on transformers 4 (LLaVA#1144); "
+            "face mode mends it in memory",
+        )
+
+
+def _read_json(report: Report, path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        report.add("problem", path.name, f"not a valid JSON object: {error}")
+        return None
+
+
+def _check_name(report: Report, model_dir: Path) -> None:
+    """LLaVA's loader goes by the directory's name (llava/model/builder.py)."""
+    name = model_dir.resolve().name.lower()
+    adapter = (model_dir / "adapter_config.json").exists()
+    saved = adapter or any((model_dir / f).exists() for f in ("mm_projector.bin", "trainer_state.json"))
+    if saved and "llava" not in name:
+        report.add("warning", "name", f"{name!r} has no 'llava' in it: LLaVA would load a plain language model")
+    if adapter and "lora" not in name:
+        report.add("warning", "name", f"{name!r} has no 'lora' in it: LLaVA would not load the adapter")
+    for other in ("mpt", "mistral"):
+        if other in (str(model_dir.resolve()).lower() if other == "mpt" else name):
+            report.add("warning", "name", f"{other!r} in the path makes LLaVA take another language model")

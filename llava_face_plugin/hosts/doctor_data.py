@@ -7,18 +7,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.progress import track
 
 from ..errors import FaceDataError
-from ..parsing.maps import image_size
 from .doctor import Report
 from .llava_v1_data import check_sample, checked_attributes, sample_map, sample_name
 
 _SHOWN = 5
 
 
-def check_data(report: Report, path: Path, image_folder: Path, *, show_progress: bool = True) -> None:
-    """Adds what is wrong with a LLaVA training JSON to the report: counts, and the first few by name."""
+def check_data(
+    report: Report, path: Path, image_folder: Path, *, decode: bool = False, show_progress: bool = True
+) -> None:
+    """Adds what is wrong with a LLaVA training JSON to the report: counts, and the first few by name.
+
+    Maps are read whole; of images the header, or with ``decode`` every pixel.
+    """
     try:
         samples = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -37,7 +42,7 @@ def check_data(report: Report, path: Path, image_folder: Path, *, show_progress:
         track(samples, description="checking samples", disable=not show_progress, transient=True)
     ):
         try:
-            counts.update(_check_one(sample, index, image_folder, vocabulary))
+            counts.update(_check_one(sample, index, image_folder, vocabulary, decode))
         except FaceDataError as error:
             errors.append(str(error))
     shown = ", ".join(f"{counts[k]} {k}" for k in ("with a map", "with attributes", "text only"))
@@ -48,15 +53,25 @@ def check_data(report: Report, path: Path, image_folder: Path, *, show_progress:
         report.add("problem", "data", f"... and {len(errors) - _SHOWN} more samples with errors")
 
 
-def _check_one(sample: Any, index: int, folder: Path, vocabulary: list[str]) -> list[str]:
+def _check_one(sample: Any, index: int, folder: Path, vocabulary: list[str], decode: bool) -> list[str]:
     check_sample(sample, index)
     if vocabulary:
         checked_attributes(sample, index, vocabulary)
     if "image" not in sample:
         return ["text only"]
     found = ["with attributes"] if sample.get("face_attributes") else []
+    _check_image(folder / sample["image"], sample_name(sample, index), decode)
     if sample.get("face_map"):
         sample_map(sample, index, folder)
-        return [*found, "with a map"]
-    image_size(folder / sample["image"], sample=sample_name(sample, index))
+        found.append("with a map")
     return found
+
+
+def _check_image(path: Path, name: str, decode: bool) -> None:
+    # Any format that upstream's own Image.open reads; maps ask for one of our formats.
+    try:
+        with Image.open(path) as picture:
+            if decode:
+                picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FaceDataError(f"image {path} (sample {name}): {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,13 @@ def join(pixels: Tensor, label_map: Tensor | None) -> Tensor:
     return torch.cat([pixels, channel], dim=-3)
 
 
+def parser_asleep(processor: Any, asleep: bool) -> AbstractContextManager[None]:
+    """Keeps a face image processor from parsing while ``asleep``; any other processor is left alone."""
+    if asleep and isinstance(processor, FaceImageProcessor):
+        return processor.without_parser()
+    return nullcontext()
+
+
 def square(labels: np.ndarray) -> np.ndarray:
     """The map as upstream's ``expand2square`` pads its image: centred on a square of background."""
     height, width = labels.shape
@@ -42,6 +51,8 @@ def through_processor(labels: np.ndarray, processor: Any) -> Tensor:
 
     The processor itself is run, so that no geometry is written twice.
     """
+    if isinstance(processor, FaceImageProcessor):
+        processor = processor.processor  # no parser is to look at a painted map
     image = Image.fromarray(labels).convert("RGB")
     out = processor.preprocess(
         image, resample=Image.Resampling.NEAREST, do_rescale=False, do_normalize=False, return_tensors="pt"
@@ -82,6 +93,15 @@ class FaceImageProcessor:
         joined = [join(p, self._map(image)) for p, image in zip(pixels, each, strict=True)]
         batch["pixel_values"] = torch.stack(joined)
         return batch
+
+    @contextmanager
+    def without_parser(self) -> Iterator[None]:
+        """For images whose map is at hand: the channel then says "no map", at no cost."""
+        parser, self.parser = self.parser, None
+        try:
+            yield
+        finally:
+            self.parser = parser
 
     def _map(self, image: Any) -> Tensor | None:
         if self.parser is None or not isinstance(image, Image.Image):

@@ -13,13 +13,17 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from .. import guard
 from ..config import FaceConfig
 from ..errors import FaceHostError
-from . import compat, guard
+from . import compat
 from .patching import Patches
 
 _PATCHES = Patches()
-_HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+_HUB_KEYS = (
+    "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token", "use_auth_token",
+)  # fmt: skip
+_LOADING_KEYS = ("attn_implementation", "dtype", "quantization_config", "torch_dtype")  # the config has them too
 
 # What is hooked, as it stands in llava 1.2.2: another signature is another program.
 _SIGNATURES = {
@@ -45,11 +49,6 @@ def install_gate() -> None:
 def remove_gate() -> None:
     """Leaves upstream as it was before ``install_gate``."""
     _PATCHES.undo()
-
-
-def is_active() -> bool:
-    """Whether the gate is in place."""
-    return len(_PATCHES) > 0
 
 
 def check_host() -> None:
@@ -88,16 +87,20 @@ def _gate(upstream: type, face: Callable[[], type] | None) -> None:
     original = upstream.from_pretrained.__func__  # type: ignore[attr-defined]
 
     @functools.wraps(original)
-    def from_pretrained(cls: type, path: Any, *args: Any, **kwargs: Any) -> Any:
-        config = _read_config(cls, path, kwargs)
-        if FaceConfig.of(config, str(path)) is None:
+    def from_pretrained(cls: type, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        path = pretrained_model_name_or_path
+        try:
+            config = _read_config(cls, path, kwargs)
+        except (OSError, ValueError):
+            config = None  # not to be found: upstream says so in its own words
+        if config is None or FaceConfig.of(config, str(path)) is None:
             return original(cls, path, *args, **kwargs)
         if face is None:
             raise FaceHostError(f"{path}: face mode supports LlavaLlamaForCausalLM, not {upstream.__name__}")
         check_host()
         activate()
         target = face() if cls is upstream else cls
-        return _load_face_model(original, target, path, args, {**kwargs, "config": config})
+        return _load_face_model(original, target, path, args, _with_config(config, kwargs))
 
     _PATCHES.set(upstream, "from_pretrained", classmethod(from_pretrained))
 
@@ -108,6 +111,31 @@ def _read_config(cls: Any, path: Any, kwargs: dict[str, Any]) -> Any:
         hub = {key: kwargs[key] for key in _HUB_KEYS if key in kwargs}
         return cls.config_class.from_pretrained(config or path, **hub)
     return config
+
+
+def _with_config(config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords with the config in hand among them; checks what they ask for.
+
+    transformers lets ``from_pretrained(path, use_cache=False)`` override the config it reads itself, but gives such
+    a keyword to the constructor where a config is passed.
+    """
+    _refuse_quantised_branch(kwargs)
+    if isinstance(kwargs.get("config"), type(config)):
+        return kwargs
+    overrides = {key: kwargs[key] for key in kwargs if hasattr(config, key) and key not in _LOADING_KEYS}
+    for key, value in overrides.items():
+        setattr(config, key, value)
+    return {**{key: value for key, value in kwargs.items() if key not in overrides}, "config": config}
+
+
+def _refuse_quantised_branch(kwargs: dict[str, Any]) -> None:
+    quantisation = kwargs.get("quantization_config")
+    skipped = getattr(quantisation, "llm_int8_skip_modules", None) or ()
+    if (kwargs.get("load_in_4bit") or kwargs.get("load_in_8bit") or quantisation) and "mm_projector" not in skipped:
+        raise FaceHostError(
+            "face mode is not supported in a 4- or 8-bit projector: load in 16 bits, or pass a quantization_config "
+            "with llm_int8_skip_modules=['mm_projector'], as LLaVA's own training does"
+        )
 
 
 def _load_face_model(original: Any, cls: type, path: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -130,6 +158,8 @@ def _start_missing_branch(model: Any, info: dict[str, Any], path: str) -> None:
             f"{path}: {len(ours - missing)} of {len(ours)} face parameters are in the checkpoint; missing "
             f"{sorted(missing)[0]} ... Was the face block changed after training? `llava-face enable` a fresh copy"
         )
+    if any(parameter.is_meta for name, parameter in model.named_parameters() if name in missing):
+        raise FaceHostError(f"{path}: its new face branch would be offloaded; load it on one device first")
     if missing:
         reset_branch(model.get_model().mm_projector.face)
 

@@ -51,8 +51,13 @@ class FaceDataset(Dataset):
         return getattr(self.base, name)  # lengths, modality_lengths, list_data_dict, ...
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        item = self.base[i]
         sample = self.base.list_data_dict[i]
+        try:
+            processor = getattr(self.base.data_args, "image_processor", None)
+            with label_channel.parser_asleep(processor, asleep=bool(sample.get("face_map"))):
+                item = self.base[i]
+        except (OSError, SyntaxError) as error:  # what Pillow raises on a missing or damaged image
+            raise FaceDataError(f"image {sample.get('image')} (sample {sample_name(sample, i)}): {error}") from error
         if "image" in item:
             label_map = self._label_map(sample, i) if "image" in sample else None
             has_channel = item["image"].shape[-3] > 3

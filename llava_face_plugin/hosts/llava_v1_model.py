@@ -65,7 +65,7 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
         if label_map is None:
             label_map = torch.full_like(pixels[:, 0], NO_MAP)
         features = self.get_model().get_vision_tower()(pixels)
-        tokens = self.get_model().mm_projector(features, label_map, self._read_palette)
+        tokens = self.get_model().mm_projector(features, label_map.to(features.device), self._read_palette)
         if self._fused is not None:
             self._fused.append(tokens)
         return tokens
@@ -121,7 +121,7 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
         losses = head.losses(logits, attributes.to(logits.device))
         if self.training:
             self._record({"loss_lm": lm_loss, "loss_bce": losses["bce"], "loss_logic": losses["logic"]})
-        return head.weighted(losses).to(lm_loss.dtype)
+        return head.weighted(losses).to(lm_loss)
 
     @torch.no_grad()
     def _embedded_prompts(self, head: Any, tokens: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from .. import guard
 from ..errors import FaceHostError
-from . import guard
 from .llava_v1 import unwrap
 from .llava_v1_data import FaceCollator, FaceDataset
 from .patching import Patches
@@ -40,13 +40,13 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
             }
         plain_log(self, logs, *args, **kwargs)
 
-    plain_save, plain_load = trainer._save_checkpoint, trainer._load_from_checkpoint
+    plain_save, plain_load = trainer._save, trainer._load_from_checkpoint
 
     @functools.wraps(plain_save)
-    def _save_checkpoint(self: Any, *args: Any, **kwargs: Any) -> None:
-        plain_save(self, *args, **kwargs)
-        if unwrap(self.model) is not None and _is_lora(self) and self.args.should_save:
-            _save_non_lora(self)
+    def _save(self: Any, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        plain_save(self, output_dir, *args, **kwargs)
+        if output_dir is not None and unwrap(self.model) is not None and _is_lora(self):
+            _save_non_lora(self, Path(output_dir))
 
     @functools.wraps(plain_load)
     def _load_from_checkpoint(self: Any, checkpoint: str, *args: Any, **kwargs: Any) -> None:
@@ -55,13 +55,18 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
             _load_non_lora(self, Path(checkpoint))
 
     patches.set(trainer, "__init__", __init__)
-    patches.set(trainer, "_save_checkpoint", _save_checkpoint)
+    patches.set(trainer, "_save", _save)
     patches.set(trainer, "_load_from_checkpoint", _load_from_checkpoint)
     patches.set(trainer, "log", log)
 
 
 def _prepare(model: Any, kwargs: dict[str, Any]) -> None:
     """Before upstream's constructor: wraps data, and marks the config that every save will write."""
+    if getattr(kwargs.get("args"), "n_gpu", 1) > 1:
+        raise FaceHostError(
+            "plain `python` on several GPUs makes torch's DataParallel, whose replicas lose the loss parts: start with "
+            "torchrun or deepspeed, or set CUDA_VISIBLE_DEVICES to one GPU"
+        )
     for key in ("train_dataset", "eval_dataset"):
         if kwargs.get(key) is not None:
             kwargs[key] = FaceDataset(kwargs[key], model.face_config)
@@ -97,25 +102,26 @@ def _is_lora(trainer: Any) -> bool:
     return hasattr(trainer.model, "peft_config") and not trainer.is_deepspeed_enabled
 
 
-def _save_non_lora(trainer: Any) -> None:
-    folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    weights = {
-        name: parameter.detach().cpu().clone()
-        for name, parameter in trainer.model.named_parameters()
-        if parameter.requires_grad and "lora_" not in name
-    }
-    temporary = folder / f".{_NON_LORA}.tmp"
-    torch.save(weights, temporary)
-    temporary.replace(folder / _NON_LORA)
+def _non_lora(trainer: Any) -> dict[str, torch.nn.Parameter]:
+    parameters = trainer.model.named_parameters()
+    return {name: p for name, p in parameters if p.requires_grad and "lora_" not in name}
+
+
+def _save_non_lora(trainer: Any, folder: Path) -> None:
+    # Before trainer_state.json, which marks a checkpoint as whole: a kill in between leaves nothing to resume from.
+    weights = {name: parameter.detach().cpu().clone() for name, parameter in _non_lora(trainer).items()}
+    torch.save(weights, folder / _NON_LORA)
 
 
 def _load_non_lora(trainer: Any, folder: Path) -> None:
     path = folder / _NON_LORA
     if not path.exists():
         raise FaceHostError(
-            f"{folder} holds no {_NON_LORA}: its projector and face branch cannot be resumed; was it "
-            f"saved without the plugin?"
+            f"{folder} holds no {_NON_LORA}: its projector and face branch cannot be resumed; was it saved without "
+            "the plugin?"
         )
-    result = trainer.model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
-    if result.unexpected_keys:
-        raise FaceHostError(f"{path}: unknown parameters {result.unexpected_keys[:3]}")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    if set(weights) != set(_non_lora(trainer)):
+        odd = sorted(set(weights) ^ set(_non_lora(trainer)))
+        raise FaceHostError(f"{path} does not fit this run: {odd[:3]}")
+    trainer.model.load_state_dict(weights, strict=False)

@@ -16,10 +16,8 @@ import os
 import sys
 from typing import Literal
 
+from .environment import CPU_SWITCH, SWITCH
 from .imports import forget, is_imported, when_imported
-
-SWITCH = "LLAVA_FACE"
-CPU_SWITCH = "LLAVA_FACE_CPU_DRY_RUN"
 
 _way = ""
 
@@ -67,6 +65,10 @@ def _on_llava() -> None:
         return  # some other package of that name
     from . import llava_v1
 
+    if os.environ.get(CPU_SWITCH) == "1":
+        from .compat.cpu import mend_on_cpu
+
+        mend_on_cpu("llava")  # waiting for llava is too late when llava itself calls (the patch)
     _mend("models")
     llava_v1.install_gate()
 

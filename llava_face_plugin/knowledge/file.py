@@ -22,8 +22,8 @@ from .. import __version__
 from ..errors import FaceDataError
 from ..labels import prompt_of
 from ..registry import unknown_name
+from ..rulebook import Rule, check_rules
 from .cooccurrence import Cooccurrence, count, merge
-from .rulebook import Rule, check_rules
 from .tally import RuleTally
 
 FORMAT = 1

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..constants import Constants
-from .rulebook import Rule, SignedName, check_rules, load_rules, signed
+from ..rulebook import Rule, SignedName, check_rules, load_rules, signed
 from .tally import RuleTally, violations, weigh
 
 __all__ = ["LogicalModule", "Rule", "RuleTally", "check_rules", "load_rules", "violations", "weigh"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..rulebook import Rule, check_rules, signed
 from .cooccurrence import checked_labels
-from .rulebook import Rule, check_rules, signed
 
 
 def violations(rule: Rule, labels: np.ndarray, vocabulary: Sequence[str]) -> tuple[int, int]:

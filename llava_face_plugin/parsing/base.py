@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
-
-
-@dataclass(frozen=True)
-class FaceMap:
-    """A label map: ``labels`` (H, W) uint8 of canonical part ids (``labels.FACE_PARTS``), 255 = unknown."""
-
-    labels: np.ndarray
 
 
 @runtime_checkable

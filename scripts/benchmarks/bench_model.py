@@ -138,7 +138,8 @@ def _random_model(directory: Path, device: str, dtype: torch.dtype) -> nn.Module
     """What ``from_pretrained`` would build from the configuration, with random weights on the device."""
     from llava.model.language_model.llava_llama import LlavaConfig, LlavaLlamaForCausalLM
 
-    from llava_face_plugin.hosts import guard, llava_v1
+    from llava_face_plugin import guard
+    from llava_face_plugin.hosts import llava_v1
 
     config = LlavaConfig.from_pretrained(str(directory))
     if getattr(config, "mm_vision_tower", None) == guard.TOWER_MARK:

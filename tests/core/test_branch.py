@@ -16,6 +16,7 @@ from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.encoders import ENCODERS
 from llava_face_plugin.encoders.base import has_map, part_ids
 from llava_face_plugin.errors import FaceConfigError, FaceHostError
+from llava_face_plugin.fusion import Layers
 from llava_face_plugin.labels import NO_MAP
 from tests.core.standin import (
     COMBINATIONS,
@@ -66,7 +67,7 @@ def test_token_shapes(encoder: str, fusion: dict[str, Any], grid: int) -> None:
 def test_step_0_is_the_plain_projector(encoder: str, fusion: dict[str, Any], kind: str) -> None:
     plain, seen = projector(), features(2, 4)
     face = branch(encoder, fusion)
-    tokens = face(plain, seen, label_maps(kind), VIT)
+    tokens = face(Layers(plain), seen, label_maps(kind), VIT)
     assert torch.equal(tokens[:, :16], plain(seen))
     if not face.fusion.adds_tokens:
         assert tokens.shape[1] == 16
@@ -88,7 +89,7 @@ def test_every_parameter_moves_at_the_second_step(encoder: str, fusion: dict[str
     optimizer = torch.optim.SGD(face.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        loss(face, face(plain, features(2, 4), label_maps("mixed"), VIT)).backward()
+        loss(face, face(Layers(plain), features(2, 4), label_maps("mixed"), VIT)).backward()
         still = [name for name, p in face.named_parameters() if not p.grad.abs().sum() > 0]
         optimizer.step()
     assert still == []
@@ -98,7 +99,7 @@ def test_every_parameter_moves_at_the_second_step(encoder: str, fusion: dict[str
 def test_map_matters_once_the_gate_is_open(encoder: str, fusion: dict[str, Any]) -> None:
     plain, face = projector(), branch(encoder, fusion)
     open_gates(face)
-    with_map, without = (face(plain, features(2, 4), label_maps(k), VIT) for k in ("map", "none"))
+    with_map, without = (face(Layers(plain), features(2, 4), label_maps(k), VIT) for k in ("map", "none"))
     assert not torch.allclose(with_map, without)
 
 
@@ -106,7 +107,7 @@ def test_map_matters_once_the_gate_is_open(encoder: str, fusion: dict[str, Any])
 def test_no_map_argument_equals_a_map_of_255(encoder: str, fusion: dict[str, Any]) -> None:
     plain, face = projector(), branch(encoder, fusion)
     open_gates(face)
-    absent, unknown = (face(plain, features(2, 4), label_maps(k), VIT) for k in ("none", "unknown"))
+    absent, unknown = (face(Layers(plain), features(2, 4), label_maps(k), VIT) for k in ("none", "unknown"))
     torch.testing.assert_close(absent, unknown)
 
 
@@ -116,8 +117,8 @@ def test_samples_of_a_mixed_batch_do_not_see_each_other(encoder: str, fusion: di
     open_gates(face)
     mixed = label_maps("mixed")
     assert mixed is not None
-    together = face(plain, seen, mixed, VIT)
-    alone = [face(plain, seen[i : i + 1], mixed[i : i + 1], VIT) for i in range(2)]
+    together = face(Layers(plain), seen, mixed, VIT)
+    alone = [face(Layers(plain), seen[i : i + 1], mixed[i : i + 1], VIT) for i in range(2)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
@@ -126,7 +127,7 @@ def test_samples_of_a_mixed_batch_do_not_see_each_other(encoder: str, fusion: di
 def test_dtype_follows(encoder: str, fusion: dict[str, Any], dtype: torch.dtype) -> None:
     plain, face = projector().to(dtype), branch(encoder, fusion).to(dtype)
     open_gates(face)
-    tokens = face(plain, features(2, 4).to(dtype), maps(2).to(dtype), VIT)
+    tokens = face(Layers(plain), features(2, 4).to(dtype), maps(2).to(dtype), VIT)
     assert tokens.dtype == dtype and tokens.isfinite().all()
     assert face.knowledge is not None
     ids, _ = face.knowledge.prompt_tokens(tokens.device)
@@ -137,7 +138,7 @@ def test_dtype_follows(encoder: str, fusion: dict[str, Any], dtype: torch.dtype)
 def test_dtype_is_the_projectors_where_the_branch_is_kept_in_float32(encoder: str, fusion: dict[str, Any]) -> None:
     plain, face = projector().bfloat16(), branch(encoder, fusion)
     open_gates(face)
-    assert face(plain, features(2, 4).bfloat16(), maps(2).bfloat16(), VIT).dtype == torch.bfloat16
+    assert face(Layers(plain), features(2, 4).bfloat16(), maps(2).bfloat16(), VIT).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.int32, torch.uint8])
@@ -167,7 +168,7 @@ def test_unknown_ids_count_as_no_map(encoder: str, fusion: dict[str, Any], wrong
     for mark in (slice(None), slice(0, 7)):  # the whole map, and some of its rows
         marked, none = known.clone(), known.clone()
         marked[:, mark], none[:, mark] = wrong, NO_MAP
-        outputs = [face(plain, features(2, 4), m, VIT) for m in (marked, none)]
+        outputs = [face(Layers(plain), features(2, 4), m, VIT) for m in (marked, none)]
         assert torch.equal(*outputs)
 
 
@@ -192,7 +193,7 @@ def test_meta_construction_and_reset(encoder: str, fusion: dict[str, Any]) -> No
     face.reset_parameters()
     assert [name for name, p in face.named_parameters() if not p.isfinite().all()] == []
     plain, seen = projector(), features(2, 4)
-    tokens = face(plain, seen, maps(2), VIT)
+    tokens = face(Layers(plain), seen, maps(2), VIT)
     assert torch.equal(tokens[:, :16], plain(seen))
     assert face.knowledge is not None
     prior = torch.tensor([0.1, 0.3, 0.5])
@@ -204,16 +205,16 @@ def test_meta_construction_and_reset(encoder: str, fusion: dict[str, Any]) -> No
 def test_copies_are_equal_and_apart(encoder: str, fusion: dict[str, Any], way: str) -> None:
     plain, face, seen = projector(), branch(encoder, fusion), features(2, 4)
     open_gates(face)
-    before = face(plain, seen, maps(2), VIT)
+    before = face(Layers(plain), seen, maps(2), VIT)
     loss(face, before)  # fills the caches of constants
     twin = copy.deepcopy(face) if way == "deepcopy" else pickle.loads(pickle.dumps(face))
-    assert torch.equal(twin(plain, seen, maps(2), VIT), before)
+    assert torch.equal(twin(Layers(plain), seen, maps(2), VIT), before)
     assert torch.equal(loss(twin, before), loss(face, before))
     assert twin.config == face.config
     with torch.no_grad():
         for p in face.parameters():
             p.zero_()
-    assert torch.equal(twin(plain, seen, maps(2), VIT), before)
+    assert torch.equal(twin(Layers(plain), seen, maps(2), VIT), before)
 
 
 @every_combination
@@ -229,8 +230,8 @@ def test_names_keep_clear_of_upstreams(encoder: str, fusion: dict[str, Any]) -> 
 def test_two_calls_and_a_checkpointed_one_are_equal(encoder: str, fusion: dict[str, Any]) -> None:
     plain, face, seen = projector(), branch(encoder, fusion), features(2, 4)
     open_gates(face)
-    run = [lambda: face(plain, seen, maps(2), VIT)] * 2
-    run.append(lambda: checkpoint(face, plain, seen, maps(2), VIT, use_reentrant=False))
+    run = [lambda: face(Layers(plain), seen, maps(2), VIT)] * 2
+    run.append(lambda: checkpoint(face, Layers(plain), seen, maps(2), VIT, use_reentrant=False))
     results = []
     for call in run:
         face.zero_grad()
@@ -246,8 +247,8 @@ def test_training_works_after_inference_mode(encoder: str, fusion: dict[str, Any
     """LLaVA's evaluation scripts run under inference mode: no cached constant may keep it."""
     plain, face = projector(), branch(encoder, fusion)
     with torch.inference_mode():
-        loss(face, face(plain, features(2, 4), maps(2), VIT))
-    loss(face, face(plain, features(2, 4), maps(2), VIT)).backward()
+        loss(face, face(Layers(plain), features(2, 4), maps(2), VIT))
+    loss(face, face(Layers(plain), features(2, 4), maps(2), VIT)).backward()
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

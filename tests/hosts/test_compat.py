@@ -119,7 +119,7 @@ def test_series_is_read_without_importing_transformers() -> None:
 
 
 def test_dry_run_is_off_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(cpu.VARIABLE, raising=False)
+    monkeypatch.delenv(cpu.CPU_SWITCH, raising=False)
     assert cpu.install_cpu_dry_run() is False
 
 

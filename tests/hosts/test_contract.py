@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from llava_face_plugin import guard
 from llava_face_plugin.encoders import ENCODERS
 from llava_face_plugin.errors import FaceDataError, FaceHostError
 from llava_face_plugin.fusion import FUSIONS
-from llava_face_plugin.hosts import compat, guard
+from llava_face_plugin.hosts import compat
 from llava_face_plugin.hosts.llava_v1 import unwrap
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable, read_config, write_config
@@ -156,9 +157,10 @@ def test_step_0_equals_the_base_model(checkpoint: Path, root: Path, encoder: str
 # --- training ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("encoder", list(ENCODERS))
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_face_parameter_learns(base: Path, faces: Path, root: Path, stage: str) -> None:
-    source = switched_on(base, root / "base-light")
+def test_every_face_parameter_learns(base: Path, faces: Path, root: Path, stage: str, encoder: str) -> None:
+    source = switched_on(base, root / f"base-{encoder}-gated_add", encoder)
     gradients: list[dict[str, float]] = []
 
     def record(trainer: Any, model: Any) -> None:
@@ -170,7 +172,7 @@ def test_every_face_parameter_learns(base: Path, faces: Path, root: Path, stage:
                 norms[name] = parameter.grad.float().norm().item()
         gradients.append(norms)
 
-    out = root / f"llava-{stage}-grad"
+    out = root / f"llava-{stage}-{encoder}-grad"
     upstream.train(upstream.flags(source, base / "clip", faces, out, stage, max_steps=3, seed=3), on_step=record)
     assert all(math.isfinite(v) for norms in gradients for v in norms.values())
     assert gradients[0], "no face parameter was found"
@@ -293,9 +295,9 @@ def test_batches_without_labels_are_finite_and_connected(checkpoint: Path, root:
         inputs["images"] = torch.zeros_like(inputs["images"])
         inputs["images"][:, 3] = NO_MAP
     attributes = torch.full((3, 20), -1, dtype=torch.int8)
-    plain = model(**inputs)
     output = model(**inputs, face_attributes=attributes)
-    assert output.loss.item() == pytest.approx(plain.loss.item())
+    expected = load(checkpoint)(**without_maps(inputs))  # gates are closed: L_lm alone
+    assert output.loss.item() == pytest.approx(expected.loss.item(), abs=1e-6)
     output.loss.backward()
     for name, parameter in model.named_parameters():
         if FACE in name:
@@ -312,6 +314,38 @@ def test_upstreams_generate_takes_the_map_channel(checkpoint: Path, root: Path) 
     with_map = model.generate(prompt, images=inputs["images"][:1], **arguments)
     plain = load(checkpoint).generate(prompt, images=inputs["images"][:1, :3], **arguments)
     assert torch.equal(with_map, plain)  # gates are closed
+    torch.nn.init.constant_(model.get_model().mm_projector.face.fusion.gate, 1.0)
+    other = inputs["images"].clone()
+    other[0, 3] = 13  # all hair
+    with torch.no_grad():
+        tokens = [model.encode_images(images[:1]) for images in (inputs["images"], other, inputs["images"][:, :3])]
+    assert not torch.equal(tokens[0], tokens[1]) and not torch.equal(tokens[0], tokens[2])
+
+
+def test_from_pretrained_takes_keywords_as_upstream_does(checkpoint: Path, root: Path) -> None:
+    from llava.model import LlavaLlamaForCausalLM
+
+    face = switched_on(checkpoint, root / "llava-part-embedding-gated_add")
+    for path in (checkpoint, face):
+        model = LlavaLlamaForCausalLM.from_pretrained(pretrained_model_name_or_path=str(path), use_cache=False)
+        assert model.config.use_cache is False
+    with pytest.raises((OSError, ValueError), match="nowhere"):
+        LlavaLlamaForCausalLM.from_pretrained(str(root / "nowhere"))
+    with pytest.raises(FaceHostError, match="llm_int8_skip_modules"):
+        LlavaLlamaForCausalLM.from_pretrained(str(face), load_in_4bit=True)
+
+
+def test_an_offloaded_projector_still_works(checkpoint: Path, root: Path) -> None:
+    """``device_map="auto"`` may keep the projector elsewhere and bring it in for each call."""
+    from accelerate import cpu_offload
+
+    for encoder, fusion in COMBINATIONS:
+        model = load(switched_on(checkpoint, root / f"llava-{encoder}-{fusion}", encoder, fusion))
+        inputs = batch(model)
+        with torch.no_grad():
+            expected = model.encode_images(inputs["images"])
+            cpu_offload(model.get_model().mm_projector, execution_device=torch.device("cpu"))
+            assert torch.equal(model.encode_images(inputs["images"]), expected)
 
 
 def test_the_palette_can_have_a_vit_of_its_own(base: Path, faces: Path, root: Path) -> None:
@@ -424,6 +458,7 @@ def spoiled(faces: Path, root: Path, name: str, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
+        ("image", {"image": "broken.jpg", "face_map": None}, "broken.jpg"),
         ("attribute", {"face_attributes": {"Smilling": 1}}, "did you mean 'Smiling'"),
         ("value", {"face_attributes": {"Smiling": 2}}, "'Smiling' is 2"),
         ("turns", {"conversations": None}, "no conversations"),
@@ -433,6 +468,8 @@ def spoiled(faces: Path, root: Path, name: str, **changes: Any) -> Path:
 def test_bad_samples_are_named(
     base: Path, faces: Path, root: Path, name: str, changes: dict[str, Any], message: str
 ) -> None:
+    whole = next(iter(sorted((faces / "images").iterdir()))).read_bytes()
+    (faces / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     source = switched_on(base, root / "base-light")
     data = spoiled(faces, root, name, **changes)
     arguments = upstream.flags(

@@ -14,6 +14,8 @@ from unittest import mock
 
 import torch
 
+from llava_face_plugin.hosts import compat
+
 STEP_FLAGS = {
     "finetune": [],
     "lora": ["--lora_enable", "True", "--lora_r", "8", "--lora_alpha", "16", "--mm_projector_lr", "2e-4"],
@@ -104,7 +106,8 @@ def environment(**changes: str | None) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "LLAVA_FACE_CPU_DRY_RUN": "1",
-        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # resume on the pinned transformers (docs/upstream.md)
+        # Resume on the pinned transformers (docs/upstream.md); elsewhere it would hide an unsafe load.
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1" if compat.transformers_series() == "4.37" else None,
         **changes,
     }
     out = {**os.environ, **{k: v for k, v in values.items() if v is not None}}

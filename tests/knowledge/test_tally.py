@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from llava_face_plugin.errors import FaceDataError
-from llava_face_plugin.knowledge import Rule, count, violations, weigh
-from llava_face_plugin.knowledge.mine import candidates
+from llava_face_plugin.knowledge import Rule, violations, weigh
 
 NAMES = ("a", "b", "c")
 LABELS = np.array(
@@ -58,32 +57,3 @@ def test_unknown_attributes_and_wrong_labels_are_refused() -> None:
         weigh([Rule("implication", ("z",), ("a",))], [LABELS], NAMES)
     with pytest.raises(FaceDataError, match="expected -1"):
         violations(Rule("implication", ("a",), ("b",)), LABELS + 1, NAMES)
-
-
-def mined(labels: np.ndarray, **limits: float) -> dict[str, float]:
-    return {rule.text(): rate for rule, rate in candidates(count(("a", "b", "c", "d"), [labels]), **limits)}
-
-
-def test_candidates_are_found_and_trivial_ones_are_not() -> None:
-    labels = np.zeros((1000, 4), dtype=np.int8)
-    labels[:100, 0] = 1  # a
-    labels[:300, 1] = 1  # b, always with a
-    labels[300:600, 2] = 1  # c, never with a or b
-    labels[:999, 3] = 1  # d, nearly always: "a => d" was to be expected
-    # Expected violations: a => b 70, a => not c and c => not a 30, b => not c 90.
-    assert mined(labels) == {"a => b": 0.0, "b => not c": 0.0}
-    assert mined(labels, min_expected=20.0) == {"a => b": 0.0, "a => not c": 0.0, "b => not c": 0.0}
-    labels[0, 1], labels[300, 0] = 0, 1
-    found = mined(labels, min_expected=20.0, max_rate=0.05)
-    assert found["a => b"] == pytest.approx(2 / 101)
-    assert found["c => not a"] == pytest.approx(1 / 300)  # the lower of 1/300 and 1/101
-    assert "a => not c" not in found
-
-
-def test_candidates_must_beat_independence() -> None:
-    labels = np.zeros((20_000, 4), dtype=np.int8)
-    labels[::2, 0] = 1
-    labels[:, 1] = 1
-    labels[:160, 1] = 0  # b lacks in 0.8 % of the rows, with and without a
-    assert mined(labels) == {}
-    assert "a => b" in mined(labels, max_lift=1.01)

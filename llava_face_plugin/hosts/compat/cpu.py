@@ -7,16 +7,18 @@ device. Each shim waits for its module to be imported: ``install_cpu_dry_run`` l
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
+from ..environment import CPU_SWITCH
 from ..imports import when_imported
 from ..patching import Patches
-
-VARIABLE = "LLAVA_FACE_CPU_DRY_RUN"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def _leave_group() -> None:
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
+        with contextlib.suppress(RuntimeError):  # a rank that has failed does not come
+            distributed.monitored_barrier(timeout=timedelta(seconds=20))
         distributed.destroy_process_group()
 
 
@@ -124,7 +128,7 @@ CPU_SHIMS: tuple[CpuShim, ...] = (
 
 def is_dry_run() -> bool:
     """True if the environment asks for a CPU dry run (whether there is a GPU is only known once torch is)."""
-    return os.environ.get(VARIABLE) == "1"
+    return os.environ.get(CPU_SWITCH) == "1"
 
 
 def install_cpu_dry_run() -> bool:
@@ -134,6 +138,13 @@ def install_cpu_dry_run() -> bool:
             if shim.key not in _applied:
                 when_imported(shim.module, after=_mend_without_cuda(shim))
     return is_dry_run()
+
+
+def mend_on_cpu(module: str) -> None:
+    """Applies the CPU shims of an imported module now, as the wait for it would have."""
+    for shim in CPU_SHIMS:
+        if shim.module == module:
+            _mend_without_cuda(shim)(sys.modules[module])
 
 
 def _mend_without_cuda(shim: CpuShim) -> Callable[[ModuleType], None]:

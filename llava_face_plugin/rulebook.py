@@ -9,15 +9,15 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from ..errors import FaceDataError
-from ..registry import unknown_name
+from .errors import FaceDataError
+from .registry import unknown_name
 
 Kind = Literal["implication", "exclusion", "at_most_one", "at_least_one"]
 SignedName = tuple[str, bool]
 """An attribute and whether it must be present (True) or absent (False)."""
 
 _KEYS = ("kind", "if", "then", "of", "group", "weight", "source")
-_BUILTIN = Path(__file__).parent / "rules"
+_BUILTIN = Path(__file__).parent / "knowledge" / "rules"
 
 
 @dataclass(frozen=True)
