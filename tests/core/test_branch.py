@@ -57,7 +57,7 @@ def label_maps(kind: str, batch: int = 2) -> Tensor | None:
 @pytest.mark.parametrize("grid", [4, 5])
 def test_token_shapes(encoder: str, fusion: dict[str, Any], grid: int) -> None:
     face = branch(encoder, fusion)
-    tokens = face(projector(), features(2, grid), maps(2), VIT)
+    tokens = face(Layers(projector()), features(2, grid), maps(2), VIT)
     added = math.ceil(grid / fusion.get("pool", 1)) ** 2 if face.fusion.adds_tokens else 0
     assert tokens.shape == (2, grid * grid + added, LLM)
 
@@ -78,7 +78,7 @@ def test_step_0_is_the_plain_projector(encoder: str, fusion: dict[str, Any], kin
 def test_every_parameter_has_a_gradient_at_step_0(encoder: str, fusion: dict[str, Any], kind: str) -> None:
     """On every rank alike, whatever its batch holds: a missing one hangs DDP and ZeRO."""
     face = branch(encoder, fusion)
-    loss(face, face(projector(), features(2, 4), label_maps(kind), VIT)).backward()
+    loss(face, face(Layers(projector()), features(2, 4), label_maps(kind), VIT)).backward()
     assert [name for name, p in face.named_parameters() if p.grad is None] == []
 
 
@@ -175,7 +175,7 @@ def test_unknown_ids_count_as_no_map(encoder: str, fusion: dict[str, Any], wrong
 @every_combination
 def test_state_is_parameters_only(encoder: str, fusion: dict[str, Any]) -> None:
     face = branch(encoder, fusion)
-    face(projector(), features(2, 4), maps(2), VIT)
+    face(Layers(projector()), features(2, 4), maps(2), VIT)
     assert list(face.buffers()) == []
     assert set(face.state_dict()) == {name for name, _ in face.named_parameters()}
 
@@ -269,7 +269,7 @@ def test_a_part_is_seen_where_it_is(encoder: str, corner: tuple[int, int]) -> No
 def test_a_grid_that_is_no_square_is_refused() -> None:
     face = branch("part-embedding", {})
     with pytest.raises(FaceHostError, match="square grid of patch features, got 15"):
-        face(projector(), torch.randn(1, 15, VISION), None)
+        face(Layers(projector()), torch.randn(1, 15, VISION), None)
 
 
 def test_unregistered_names_are_refused() -> None:
