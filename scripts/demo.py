@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 
 from llava_face_plugin.data.prepared import Prepared
-from llava_face_plugin.errors import FaceDataError
+from llava_face_plugin.errors import FaceDataError, FaceError
 from llava_face_plugin.evaluation.closed import group_accuracy, read_answers, rule_breaking_share, score
 from llava_face_plugin.knowledge.file import Knowledge
 from llava_face_plugin.switch import enable
@@ -321,4 +321,7 @@ def show(cell: dict[str, float | None]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except FaceError as error:
+        sys.exit(f"error: {error}")

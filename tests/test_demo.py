@@ -35,4 +35,6 @@ def test_the_demo_writes_table_pictures_and_report(tmp_path: Path) -> None:
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, REPO / "scripts" / "demo.py", "--out", tmp_path / "out", "--data", tmp_path]
     result = upstream.run(command, tmp_path)
-    assert result.returncode != 0 and "neither CelebA" in result.stderr
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in result.stderr
+    assert "neither CelebA" in result.stderr
