@@ -24,7 +24,7 @@ ensure_stack() {
     { echo "Python 3.10 to 3.12 is needed (set PYTHON=...); $python is $("$python" --version)" >&2; return 2; }
   rm -rf "$venv"
   "$python" -m venv "$venv"
-  local pip="$venv/bin/python -m pip install --quiet --constraint $constraints"
+  local pip="$venv/bin/python -m pip install -qq --constraint $constraints"
   $pip --upgrade pip wheel
   # torch first and by version: anything else could pull a CUDA build of several GB
   $pip "$(grep '^torch==' "$constraints")"
