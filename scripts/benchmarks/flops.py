@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.config import FaceConfig, merged
 from llava_face_plugin.data.made_attributes import MADE_ATTRIBUTES
+from llava_face_plugin.fusion import Layers
 from llava_face_plugin.knowledge.rules import load_rules
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES, prompt_of
 
@@ -155,7 +156,7 @@ def _run(size: Size, variant: Variant, batch: int) -> _Run:
     from transformers import CLIPVisionModel
 
     with torch.device("meta"):
-        layers = projector(size)
+        layers = Layers(projector(size))
         features = torch.empty(batch, size.patches, size.vision_hidden)
         label_map = torch.empty(batch, size.image_size, size.image_size)
         branch = FaceBranch(face_config(variant, size), size.vision_hidden, size.hidden) if variant.face else None
@@ -167,7 +168,7 @@ def _run(size: Size, variant: Variant, batch: int) -> _Run:
 
     with FlopCounterMode(display=False) as forward:
         if branch is None:
-            tokens = nn.Sequential(*layers)(features)
+            tokens = layers(features)
         else:
             tokens = branch(layers, features, label_map, read)
         loss = tokens.sum()
