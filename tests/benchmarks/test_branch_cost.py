@@ -74,7 +74,8 @@ def test_counts_at_7b_equal_those_by_hand() -> None:
     assert append.training_ratio > 1.9
     assert aligned.trained_parameters - parameters == 2 * 4096 * 512 + 40  # two convolutions, the biases
     graph = 2 * (2 * 40 * 4096 * 512 + 40 * 40 * (512 + 4096))
-    assert aligned.forward_flops - default.forward_flops == graph + 2 * 40 * 4096  # and the cosines
+    # The cosines are products and a sum, which torch's counter leaves out (2 * 40 * 4096).
+    assert aligned.forward_flops - default.forward_flops == graph
 
 
 def test_every_registered_part_is_in_the_benchmark() -> None:
