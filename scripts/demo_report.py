@@ -98,9 +98,25 @@ def page(results: dict[str, Any], pictures: dict[str, Path], knowledge: Knowledg
         f"<h1>LLaVA with face mode off and on</h1>"
         f"<p>LLaVA's own scripts, unmodified; same data, seeds and starting weights.</p>"
         f"<table><tr><th></th><th>off</th><th>on</th><th>on / off</th></tr>{rows}</table>"
+        f"{groups(results['runs'])}"
         f"<h2>Protocol</h2><table>{protocol}</table>{images}"
         f"<h2>Rules and their weights</h2><ul>{rules}</ul>"
     )
+
+
+def groups(runs: list[dict[str, Any]]) -> str:
+    """Accuracy by group, mean over the runs of each mode; empty where the data has no such group."""
+    names = sorted({name for run in runs for name in run["groups"]})
+    if not names:
+        return ""
+    rows = ""
+    for name in names:
+        cells = ""
+        for mode in ("off", "on"):
+            values = [run["groups"][name] for run in runs if run["mode"] == mode and name in run["groups"]]
+            cells += f"<td>{np.mean(values):.3f}</td>" if values else "<td>–</td>"
+        rows += f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
+    return f"<h2>Accuracy by group</h2><table><tr><th></th><th>off</th><th>on</th></tr>{rows}</table>"
 
 
 def cell(value: dict[str, float | None]) -> str:

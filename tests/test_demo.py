@@ -27,6 +27,7 @@ def test_the_demo_writes_table_pictures_and_report(tmp_path: Path) -> None:
     assert rows["parameters"]["ratio"] > 1 and rows["step_ms"]["ratio"] > 0 and rows["memory_mib"]["ratio"] > 0
     assert results["protocol"]["train_images"] == 16 and results["protocol"]["questions"] == 80
     page = (tmp_path / "report.html").read_text()
+    assert "Accuracy by group" in page and "not Male" in page
     for picture in ("maps.png", "curves.png", "cooccurrence.png"):
         assert (tmp_path / picture).stat().st_size > 1000 and picture in page
 
