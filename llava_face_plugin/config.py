@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import FaceConfigError
+from .parser_config import ParserConfig
 from .registry import unknown_name
 from .rulebook import Rule
 
@@ -40,17 +41,16 @@ class SegmentationConfig(_Block):
     """vit-palette with an own ViT: the hidden layer that is read, as LLaVA's ``mm_vision_select_layer``."""
     vision_width: int | None = Field(default=None, ge=1)
     """vit-palette with an own ViT: its hidden width; written by ``llava-face enable``."""
-    parser: Literal["precomputed"] | None = None
-    """Where a map comes from when a sample brings none (inference): ``precomputed`` looks the image up."""
-    parser_path: str | None = None
-    """precomputed: path of the ``index.json``."""
+    maps: str | None = None
+    """Training: a map store (``llava-face segment``) or folder of maps, read by the image's path where a sample
+    names no ``face_map``."""
+    parser: ParserConfig | None = None
+    """Where a map comes from when data and store bring none: it is asked about the pixels (inference)."""
     bad_map: Literal["error", "no-map"] = "error"
     """A named map that is missing or broken: stop with an error, or count it and train without a map."""
 
     @model_validator(mode="after")
     def _possible(self) -> SegmentationConfig:
-        if (self.parser is None) != (self.parser_path is None):
-            raise ValueError("parser and parser_path belong together: set both or neither")
         if self.vision_tower is not None and self.encoder != "vit-palette":
             raise ValueError(f"vision_tower is for encoder 'vit-palette', not {self.encoder!r}")
         return self
@@ -241,6 +241,7 @@ def _explain(error: ValidationError, where: str) -> str:
 _BLOCKS: dict[str, type[_Block]] = {
     "": FaceConfig,
     "segmentation": SegmentationConfig,
+    "segmentation.parser": ParserConfig,
     "fusion": FusionConfig,
     "knowledge": KnowledgeConfig,
     "knowledge.attributes": AttributeConfig,

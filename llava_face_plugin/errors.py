@@ -10,7 +10,15 @@ class FaceConfigError(FaceError, ValueError):
 
 
 class FaceDataError(FaceError, ValueError):
-    """An input file (annotation, map, image, knowledge file) is not what it should be."""
+    """An input file (annotation, map, image, knowledge file) is not what it should be.
+
+    ``reason`` is a short word for counting: ``missing``, ``empty``, ``format``, ``too-large``, ``damaged``, or
+    ``invalid`` where none of these fits.
+    """
+
+    def __init__(self, message: str, reason: str = "invalid") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class FaceHostError(FaceError, RuntimeError):

@@ -1,7 +1,10 @@
 """Face parts and attribute vocabularies: the names and ids every other room agrees on.
 
-Label maps are ``uint8`` arrays in the canonical CelebAMask-HQ order below. ``l_`` and ``r_`` are the
-*subject's* left and right, as CelebAMask-HQ has them: ``l_eye`` lies on the right side of the picture.
+Label maps are ``uint8`` arrays in the canonical CelebAMask-HQ order below.
+
+**Left and right, the one convention:** of a pair of eyes, brows or ears, ``l_`` is the one on the *right side of
+the picture* and ``r_`` the one on its left. On a picture that is not mirrored these are the subject's left and
+right, as in CelebAMask-HQ; on a mirrored one the image side still decides, because no parser can know.
 """
 
 from __future__ import annotations
@@ -15,6 +18,16 @@ FACE_PARTS: tuple[str, ...] = (
 """The 19 classes of CelebAMask-HQ (Lee et al., 2020); the index is the label id."""
 
 NUM_PARTS = len(FACE_PARTS)
+
+SIDES: tuple[tuple[int, int], ...] = ((4, 5), (6, 7), (8, 9))
+"""(l_, r_) ids of eyes, brows and ears: the first lies to the right of the second in the picture."""
+
+COARSE_PARTS: tuple[str, ...] = ("background", "skin", "brows", "eyes", "nose", "mouth", "lips", "hair")
+"""A vocabulary of 8 groups that every parser can fill, LaPa's 11 classes included (grouping: our default)."""
+
+COARSE_OF: tuple[int, ...] = (0, 1, 4, 1, 3, 3, 2, 2, 1, 1, 5, 6, 6, 7, 0, 0, 0, 0, 0)
+"""The coarse group of each canonical part. Glasses and ears count as skin; hat, jewellery, neck and cloth as
+background: LaPa knows none of them."""
 
 NO_MAP = 255
 """Label id of a pixel for which no map is known. Exact in float16 and bfloat16, as every id up to 256 is."""

@@ -18,7 +18,7 @@ from .errors import FaceConfigError
 from .fusion import FUSIONS
 from .knowledge.file import Knowledge
 from .knowledge.graph import edges
-from .parsing.maps import atomic_path
+from .maps.files import atomic_path
 from .registry import unknown_name
 
 MADE = "made"

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from llava_face_plugin.data.prepared import Prepared
 from llava_face_plugin.knowledge.file import Knowledge
 from llava_face_plugin.knowledge.plots import plot_conditional
-from llava_face_plugin.parsing.maps import open_image, read_map
-from llava_face_plugin.parsing.overlay import contact_sheet
+from llava_face_plugin.maps.files import open_image, read_map
+from llava_face_plugin.maps.overlay import contact_sheet
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

@@ -11,9 +11,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llava_face_plugin"
 FLOORS = (
     ("errors", "labels", "constants"),
     ("registry",),
-    ("rulebook",),
+    ("rulebook", "parser_config"),
     ("config", "guard"),
+    ("maps",),
     ("parsing",),
+    ("segment",),
     ("encoders",),
     ("fusion",),
     ("knowledge",),
@@ -26,7 +28,7 @@ FLOORS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-CORE = ("errors", "registry", "labels", "constants", "rulebook", "config", "guard", "encoders", "fusion", "knowledge",
+CORE = ("errors", "registry", "labels", "constants", "rulebook", "parser_config", "config", "guard", "encoders", "fusion", "knowledge",
         "branch")  # fmt: skip
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

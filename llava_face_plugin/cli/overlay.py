@@ -23,8 +23,8 @@ def overlay(
     n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 8,
 ) -> None:
     """Draw image, map and overlay of the first samples of a training file, with a legend."""
-    from ..parsing.maps import open_image, read_map
-    from ..parsing.overlay import contact_sheet
+    from ..maps.files import open_image, read_map
+    from ..maps.overlay import contact_sheet
 
     rows, titles = [], []
     for sample in itertools.islice(_samples(data), n):

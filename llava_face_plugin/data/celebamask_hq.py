@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import FaceDataError
 from ..labels import CELEBA_ATTRIBUTES, FACE_PARTS
-from ..parsing.maps import image_size, open_image, read_map, same_aspect, write_map
+from ..maps.files import image_size, open_image, read_map, same_aspect, write_map
 from .celeba_files import find_file, need_file, read_attributes, read_identities, read_mapping, read_partition
 from .conversations import Sample
 from .prepared import (

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import FaceDataError
-from ..parsing.maps import atomic_path, write_map
+from ..maps.files import atomic_path, write_map
 from . import made_face
 from .conversations import Sample
 from .made_attributes import MADE_ATTRIBUTES, RULES, as_labels, broken_rules, sample_attributes

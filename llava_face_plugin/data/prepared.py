@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceDataError
-from ..parsing.maps import atomic_path
+from ..maps.files import atomic_path
 from ..parsing.precomputed import index
 from .conversations import Sample, closed_questions, question_rows, text_only_rows
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from ..config import FaceConfig
 from ..errors import FaceDataError
-from ..parsing.maps import image_size, read_map, same_aspect
+from ..maps.files import image_size, read_map, same_aspect
 from ..registry import unknown_name
 from . import label_channel
 

@@ -1,1 +1,1 @@
-"""From an image to its label map: the parser protocol, maps on disk, and pictures of them."""
+"""From an image to its label map: detectors, parsing networks, and the parsers made of both."""

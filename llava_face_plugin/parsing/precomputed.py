@@ -7,7 +7,6 @@ form have the same key.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -19,14 +18,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import FaceDataError
-from .maps import atomic_path, open_image, read_map, same_aspect
+from ..maps.keys import PAD_COLOUR, pixel_key
+from ..maps.files import atomic_path, open_image, read_map, same_aspect
 
 INDEX_VERSION = 1
 INDEX_NAME = "index.json"
-
-PAD_COLOUR = (122, 116, 104)
-"""What LLaVA's ``expand2square`` pads with: ``int(255 * mean)`` of CLIP's image mean."""
-
 
 class Indexed(NamedTuple):
     """What ``index`` did: the file, how many maps are in it, how many images had known pixels."""
@@ -34,20 +30,6 @@ class Indexed(NamedTuple):
     path: Path
     maps: int
     duplicates: int
-
-
-def pixel_key(image: Image.Image, pad_colour: tuple[int, int, int] = PAD_COLOUR) -> str:
-    """sha256 (hex) of size and RGB pixels, borders that consist wholly of ``pad_colour`` cropped away."""
-    pixels = np.asarray(image.convert("RGB"))
-    drawn = (pixels != np.asarray(pad_colour, dtype=np.uint8)).any(axis=2)
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    if rows.size:
-        pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    else:
-        pixels = pixels[:0, :0]
-    digest = hashlib.sha256(f"{pixels.shape[1]}x{pixels.shape[0]}:".encode())
-    digest.update(np.ascontiguousarray(pixels).data if pixels.size else b"")
-    return digest.hexdigest()
 
 
 def index(

@@ -13,7 +13,7 @@ from llava_face_plugin.data.made import MADE_ATTRIBUTES, broken_rules, make, ren
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge.rules import load_rules, violations
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES, FACE_PARTS
-from llava_face_plugin.parsing.maps import open_image, read_map
+from llava_face_plugin.maps.files import open_image, read_map
 from llava_face_plugin.parsing.precomputed import PrecomputedParser
 
 PLAIN = dict.fromkeys(MADE_ATTRIBUTES, 0) | {"No_Beard": 1, "Young": 1, "Brown_Hair": 1}

@@ -17,7 +17,7 @@ from llava_face_plugin.data.splits import hold_out
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge.file import Knowledge
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
-from llava_face_plugin.parsing.maps import write_map
+from llava_face_plugin.maps.files import write_map
 
 DATA = Path(os.environ.get("FACE_TEST_DATA", "unset"))
 needs_faces = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from llava_face_plugin.data.celeba_files import read_attributes
 from llava_face_plugin.data.celebamask_hq import derive, prepare
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
-from llava_face_plugin.parsing.maps import open_image, read_map, write_map
+from llava_face_plugin.maps.files import open_image, read_map, write_map
 from llava_face_plugin.parsing.precomputed import PrecomputedParser
 
 DATA = Path(os.environ.get("FACE_TEST_DATA", "unset"))

@@ -15,7 +15,7 @@ from PIL import Image
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.hosts.llava_v1_data import FaceCollator, FaceDataset, attribute_matrix
 from llava_face_plugin.labels import NO_MAP
-from llava_face_plugin.parsing.maps import read_map
+from llava_face_plugin.maps.files import read_map
 from llava_face_plugin.switch import enable
 
 pytestmark = pytest.mark.contract

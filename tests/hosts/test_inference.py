@@ -92,7 +92,7 @@ def test_inference_finds_the_map_by_the_images_pixels(checkpoint: Path, faces: P
     from PIL import Image
 
     from llava_face_plugin.hosts.label_channel import square, through_processor
-    from llava_face_plugin.parsing.maps import read_map
+    from llava_face_plugin.maps.files import read_map
 
     out = root / "llava-parser"
     parser = {"parser": "precomputed", "parser_path": str(faces / "index.json")}

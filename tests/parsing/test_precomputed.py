@@ -11,7 +11,7 @@ from PIL import Image
 
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.parsing.base import Parser
-from llava_face_plugin.parsing.maps import write_map
+from llava_face_plugin.maps.files import write_map
 from llava_face_plugin.parsing.precomputed import PAD_COLOUR, PrecomputedParser, index, pixel_key
 
 

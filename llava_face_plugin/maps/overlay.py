@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..labels import FACE_PARTS, NO_MAP, NUM_PARTS, PALETTE
-from .maps import NO_MAP_COLOUR, atomic_path
+from .files import NO_MAP_COLOUR, atomic_path
 
 Row = tuple[Image.Image, "np.ndarray | None"]
 

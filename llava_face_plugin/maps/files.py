@@ -120,15 +120,16 @@ class atomic_path:
 
 def _open(path: str | Path, where: str, formats: tuple[str, ...]) -> Image.Image:
     if not Path(path).is_file():
-        raise FaceDataError(f"{where}: no such file")
+        raise FaceDataError(f"{where}: no such file", "missing")
     try:
         picture = Image.open(path, formats=formats)
     except _DAMAGED as error:
-        raise FaceDataError(f"{where}: not a readable {'/'.join(formats)} file ({error})") from error
+        reason = "empty" if Path(path).stat().st_size == 0 else "format"
+        raise FaceDataError(f"{where}: not a readable {'/'.join(formats)} file ({error})", reason) from error
     if picture.width * picture.height > MAX_PIXELS:
         size = picture.size
         picture.close()
-        raise FaceDataError(f"{where}: {_by(size)} pixels, more than the limit of {MAX_PIXELS:,}")
+        raise FaceDataError(f"{where}: {_by(size)} pixels, more than the limit of {MAX_PIXELS:,}", "too-large")
     return picture
 
 
@@ -136,7 +137,7 @@ def _decoded(picture: Image.Image, where: str) -> Image.Image:
     try:
         picture.load()
     except _DAMAGED as error:
-        raise FaceDataError(f"{where}: damaged or truncated ({error})") from error
+        raise FaceDataError(f"{where}: damaged or truncated ({error})", "damaged") from error
     return picture
 
 

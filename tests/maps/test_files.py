@@ -10,8 +10,8 @@ from PIL import Image
 
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import PALETTE
-from llava_face_plugin.parsing import maps
-from llava_face_plugin.parsing.maps import image_size, open_image, read_map, same_aspect, write_map
+from llava_face_plugin.maps import files as maps
+from llava_face_plugin.maps.files import image_size, open_image, read_map, same_aspect, write_map
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from llava_face_plugin.labels import PALETTE
-from llava_face_plugin.parsing.overlay import blend, contact_sheet, paint
+from llava_face_plugin.maps.overlay import blend, contact_sheet, paint
 
 
 def test_blend_colours_parts_and_spares_background_and_unknown() -> None:

@@ -1,0 +1,1 @@
+"""Label maps: their vocabularies, files, stores, checks, and pictures of them."""

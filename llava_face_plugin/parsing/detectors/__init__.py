@@ -1,0 +1,1 @@
+"""Face detectors: from an image to boxes and five points. One file a detector."""

@@ -1,0 +1,1 @@
+"""Parsing networks: from a face crop to class logits. One file a kind of checkpoint."""
