@@ -238,7 +238,7 @@ def _explain(error: ValidationError, where: str) -> str:
     return "\n".join(lines)
 
 
-_BLOCKS: dict[str, type[_Block]] = {
+_BLOCKS: dict[str, type[BaseModel]] = {
     "": FaceConfig,
     "segmentation": SegmentationConfig,
     "segmentation.parser": ParserConfig,

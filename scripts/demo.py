@@ -120,7 +120,7 @@ def build_bases(out: Path, prepared: Prepared, preset: str, without: list[str]) 
     build_tiny(off, **TINY, seed=0)
     settings: dict[str, Any] = {}
     if "map index" in prepared.files:
-        settings["segmentation"] = {"parser": "precomputed", "parser_path": str(prepared.files["map index"])}
+        settings["segmentation"] = {"parser": {"type": "precomputed", "path": str(prepared.files["map index"])}}
     for name in ("config.json",):
         (on / name).unlink(missing_ok=True)
     for link in on.glob("*") if on.exists() else ():

@@ -1,7 +1,8 @@
-"""A tiny random model base, made once a session, and writable copies of it."""
+"""What many tests share: a tiny random model base, writable copies of it, and the folder of real faces."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,3 +26,12 @@ def tiny_copy(tiny_base: Path, tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copytree(tiny_base, tmp_path / name))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def real_faces() -> Path:
+    """The folder of real faces, masks and detectors; skips where FACE_TEST_DATA does not name one."""
+    folder = Path(os.environ.get("FACE_TEST_DATA", "unset"))
+    if not folder.is_dir():
+        pytest.skip("FACE_TEST_DATA is unset or no folder: real faces are not part of the project")
+    return folder

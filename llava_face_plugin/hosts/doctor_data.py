@@ -11,6 +11,7 @@ from PIL import Image
 from rich.progress import track
 
 from ..errors import FaceDataError
+from ..maps.lookup import Maps, open_maps
 from .doctor import Report
 from .llava_v1_data import check_sample, checked_attributes, sample_map, sample_name
 
@@ -35,6 +36,11 @@ def check_data(
     if not isinstance(samples, list) or not samples:
         report.add("problem", "data", f"{path}: expected a list of samples")
         return
+    try:
+        maps = _maps_of(report)
+    except FaceDataError as error:
+        report.add("problem", "maps", str(error))
+        maps = None
     vocabulary = [a["name"] for a in ((report.face or {}).get("knowledge") or {}).get("attributes", [])]
     errors: list[str] = []
     counts: Counter[str] = Counter()
@@ -42,7 +48,7 @@ def check_data(
         track(samples, description="checking samples", disable=not show_progress, transient=True)
     ):
         try:
-            counts.update(_check_one(sample, index, image_folder, vocabulary, decode))
+            counts.update(_check_one(sample, index, image_folder, vocabulary, maps, decode))
         except FaceDataError as error:
             errors.append(str(error))
     shown = ", ".join(f"{counts[k]} {k}" for k in ("with a map", "with attributes", "text only"))
@@ -53,7 +59,14 @@ def check_data(
         report.add("problem", "data", f"... and {len(errors) - _SHOWN} more samples with errors")
 
 
-def _check_one(sample: Any, index: int, folder: Path, vocabulary: list[str], decode: bool) -> list[str]:
+def _maps_of(report: Report) -> Maps | None:
+    path = ((report.face or {}).get("segmentation") or {}).get("maps")
+    return open_maps(path) if path else None
+
+
+def _check_one(
+    sample: Any, index: int, folder: Path, vocabulary: list[str], maps: Maps | None, decode: bool
+) -> list[str]:
     check_sample(sample, index)
     if vocabulary:
         checked_attributes(sample, index, vocabulary)
@@ -61,8 +74,7 @@ def _check_one(sample: Any, index: int, folder: Path, vocabulary: list[str], dec
         return ["text only"]
     found = ["with attributes"] if sample.get("face_attributes") else []
     _check_image(folder / sample["image"], sample_name(sample, index), decode)
-    if sample.get("face_map"):
-        sample_map(sample, index, folder)
+    if sample_map(sample, index, folder, maps) is not None:
         found.append("with a map")
     return found
 

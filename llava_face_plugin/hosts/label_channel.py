@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -22,11 +23,19 @@ def split(images: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def join(pixels: Tensor, label_map: Tensor | None) -> Tensor:
     """(..., 3 or 4, H, W) and (H, W) or None (no map) -> (..., 4, H, W), dtype of the pixels."""
-    pixels = pixels[..., :3, :, :]
-    channel = torch.full_like(pixels[..., :1, :, :], NO_MAP)
-    if label_map is not None:
-        channel = channel.copy_(label_map)
-    return torch.cat([pixels, channel], dim=-3)
+    *leading, _, height, width = pixels.shape
+    joined = pixels.new_empty((*leading, 4, height, width))
+    joined[..., :3, :, :] = pixels[..., :3, :, :]
+    joined[..., 3, :, :] = NO_MAP if label_map is None else label_map
+    return joined
+
+
+def put(images: Tensor, label_map: Tensor | None) -> Tensor:
+    """As ``join``; a channel that is there already is written in place, which saves a copy of the pixels."""
+    if images.shape[-3] == 3:
+        return join(images, label_map)
+    images[..., 3, :, :] = NO_MAP if label_map is None else label_map
+    return images
 
 
 def parser_asleep(processor: Any, asleep: bool) -> AbstractContextManager[None]:
@@ -40,24 +49,74 @@ def square(labels: np.ndarray) -> np.ndarray:
     """The map as upstream's ``expand2square`` pads its image: centred on a square of background."""
     height, width = labels.shape
     side = max(height, width)
+    if height == width:
+        return labels
     out = np.zeros((side, side), dtype=labels.dtype)
     top, left = (side - height) // 2, (side - width) // 2
     out[top : top + height, left : left + width] = labels
     return out
 
 
-def through_processor(labels: np.ndarray, processor: Any) -> Tensor:
-    """(H, W) uint8 ids -> (H', W') float32 ids, resized (nearest) and cropped as the processor does images.
+def anyres(labels: np.ndarray, resolution: tuple[int, int], tile: int) -> list[np.ndarray]:
+    """The tiles of a map as upstream's ``process_anyres_image`` cuts its image: first the whole, squeezed into one
+    tile, then (in rows) the tiles of the map scaled to fit ``resolution`` (width, height), centred on background.
 
-    The processor itself is run, so that no geometry is written twice.
+    (H, W) uint8 -> 1 + n maps of (tile, tile).
     """
+    height, width = labels.shape
+    wide, high = resolution
+    scale = min(wide / width, high / height)
+    size = (min(math.ceil(width * scale), wide), min(math.ceil(height * scale), high))
+    canvas = np.zeros((high, wide), dtype=labels.dtype)
+    left, top = (wide - size[0]) // 2, (high - size[1]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = _resized(labels, size)
+    rows, columns = range(0, high, tile), range(0, wide, tile)
+    return [_resized(labels, (tile, tile)), *(canvas[y : y + tile, x : x + tile] for y in rows for x in columns)]
+
+
+def through_processor(labels: np.ndarray, processor: Any) -> Tensor:
+    """(H, W) uint8 ids -> (H', W') uint8 ids, resized (nearest) and cropped as the processor does images."""
     if isinstance(processor, FaceImageProcessor):
         processor = processor.processor  # no parser is to look at a painted map
+    sides = _clip_sides(processor)
+    if sides is not None:
+        return torch.tensor(_as_clip(labels, *sides))
+    # Any other processor is run itself, on the map as a picture: slower, but no geometry is guessed.
     image = Image.fromarray(labels).convert("RGB")
     out = processor.preprocess(
         image, resample=Image.Resampling.NEAREST, do_rescale=False, do_normalize=False, return_tensors="pt"
     )["pixel_values"]
-    return out[0][0].float()
+    return out[0][0].to(torch.uint8)
+
+
+def _clip_sides(processor: Any) -> tuple[int, int] | None:
+    """(shortest edge, crop side) of a CLIP processor that resizes and crops as usual; None for anything else."""
+    if type(processor).__name__ not in ("CLIPImageProcessor", "CLIPImageProcessorPil"):
+        return None
+    if not (processor.do_resize and processor.do_center_crop):
+        return None
+    size, crop = dict(processor.size), dict(processor.crop_size)
+    edge, side = size.get("shortest_edge"), crop.get("height")
+    if edge is None or side is None or side != crop.get("width") or side > edge:
+        return None
+    return edge, side
+
+
+def _as_clip(labels: np.ndarray, edge: int, side: int) -> np.ndarray:
+    """CLIP's geometry: the shorter edge to ``edge``, then the centre of ``side`` x ``side``."""
+    height, width = labels.shape
+    short, long = sorted((width, height))
+    other = int(edge * long / short)
+    size = (edge, other) if width <= height else (other, edge)
+    resized = _resized(labels, size)
+    top, left = (size[1] - side) // 2, (size[0] - side) // 2
+    return resized[top : top + side, left : left + side]
+
+
+def _resized(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if labels.shape == (size[1], size[0]):
+        return labels
+    return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
 
 
 class FaceImageProcessor:
@@ -67,12 +126,16 @@ class FaceImageProcessor:
     of the image, the channel says "no map". Everything else is the wrapped processor's.
     """
 
-    def __init__(self, processor: Any, parser: Parser | None) -> None:
+    def __init__(self, processor: Any, build_parser: Callable[[], Parser | None]) -> None:
+        """``build_parser`` is called at the first image, so that a training that never parses loads no weights."""
         self.processor = processor
-        self.parser = parser
+        self._build_parser = build_parser
+        self._parser: Parser | None = None
+        self._built = False
+        self._asleep = False
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("processor", "parser"):
+        if name.startswith("__") or name in ("processor", "_parser"):
             raise AttributeError(name)
         return getattr(self.processor, name)
 
@@ -89,22 +152,25 @@ class FaceImageProcessor:
             raise ValueError("face mode's image processor returns torch tensors: pass return_tensors='pt'")
         batch = self.processor.preprocess(images, **kwargs)
         each = images if isinstance(images, list | tuple) else [images]
-        pixels = batch["pixel_values"]
-        joined = [join(p, self._map(image)) for p, image in zip(pixels, each, strict=True)]
-        batch["pixel_values"] = torch.stack(joined)
+        maps = [None if m is None else through_processor(m, self.processor) for m in self.parse(each)]
+        batch["pixel_values"] = torch.stack([join(p, m) for p, m in zip(batch["pixel_values"], maps, strict=True)])
         return batch
+
+    def parse(self, images: Sequence[Any]) -> list[np.ndarray | None]:
+        """The maps of PIL images by the configured parser, each (H, W) uint8; None where there is none."""
+        if self._asleep or not all(isinstance(image, Image.Image) for image in images):
+            return [None] * len(images)
+        if not self._built:
+            self._parser, self._built = self._build_parser(), True
+        if self._parser is None:
+            return [None] * len(images)
+        return [parsed.labels for parsed in self._parser.parse([image.convert("RGB") for image in images])]
 
     @contextmanager
     def without_parser(self) -> Iterator[None]:
         """For images whose map is at hand: the channel then says "no map", at no cost."""
-        parser, self.parser = self.parser, None
+        asleep, self._asleep = self._asleep, True
         try:
             yield
         finally:
-            self.parser = parser
-
-    def _map(self, image: Any) -> Tensor | None:
-        if self.parser is None or not isinstance(image, Image.Image):
-            return None
-        labels = self.parser.parse(image)
-        return None if labels is None else through_processor(labels, self.processor)
+            self._asleep = asleep

@@ -180,11 +180,13 @@ def reset_branch(branch: Any) -> None:
 
 def activate() -> None:
     """Wraps the projector's builder and, once it is imported, the trainer. Harmless to repeat."""
+    import llava.mm_utils
     import llava.model.llava_arch as arch
 
     if hasattr(arch.build_vision_projector, "_face"):
         return
     from .imports import when_imported
+    from .llava_v1_anyres import patch_anyres
     from .llava_v1_trainer import patch_trainer
 
     plain_build = arch.build_vision_projector
@@ -206,6 +208,7 @@ def activate() -> None:
 
     build_vision_projector._face = True  # type: ignore[attr-defined]
     _PATCHES.set(arch, "build_vision_projector", build_vision_projector)
+    patch_anyres(llava.mm_utils, _PATCHES)
     when_imported("llava.train.llava_trainer", after=lambda module: patch_trainer(module, _PATCHES))
 
 

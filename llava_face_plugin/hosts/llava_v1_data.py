@@ -1,7 +1,8 @@
 """Maps and attribute labels for LLaVA's dataset and collator, wrapped from outside.
 
 A sample of the usual LLaVA JSON may carry ``"face_map": "relative/path.png"`` (below the image folder) and
-``"face_attributes": {"Smiling": 1, "Bald": 0}`` (missing = unknown).
+``"face_attributes": {"Smiling": 1, "Bald": 0}`` (missing = unknown). Without a ``face_map`` the map is looked up in
+``face.segmentation.maps`` by the image's path.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset
 from ..config import FaceConfig
 from ..errors import FaceDataError
 from ..maps.files import image_size, read_map, same_aspect
+from ..maps.lookup import Maps, open_maps
 from ..registry import unknown_name
 from . import label_channel
 
@@ -40,6 +42,18 @@ class FaceDataset(Dataset):
         self.attributes = attribute_matrix(samples, config.knowledge.vocabulary if config.knowledge else ())
         if config.knowledge is None and any("face_attributes" in sample for sample in samples):
             warnings.warn("the data has face_attributes, but face.knowledge is off: they are not used", stacklevel=2)
+        self.maps = open_maps(config.segmentation.maps) if config.segmentation.maps else None
+        # Networks parse once and offline (``llava-face segment``), never inside a training step.
+        parser = config.segmentation.parser
+        self._ask_parser = parser is not None and parser.type == "precomputed"
+        if parser is not None and not self._ask_parser and self.maps is None:
+            n = sum("image" in s and not s.get("face_map") for s in samples)
+            if n:
+                warnings.warn(
+                    f"{n} samples have no face_map and are trained without a map: the parser {parser.type!r} is for "
+                    "inference. Make maps with `llava-face segment` and set face.segmentation.maps",
+                    stacklevel=2,
+                )
         self.bad_maps = 0
 
     def __len__(self) -> int:
@@ -52,36 +66,34 @@ class FaceDataset(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         sample = self.base.list_data_dict[i]
+        label_map = self._label_map(sample, i) if "image" in sample else None
         try:
             processor = getattr(self.base.data_args, "image_processor", None)
-            with label_channel.parser_asleep(processor, asleep=bool(sample.get("face_map"))):
+            asleep = label_map is not None or not self._ask_parser
+            with label_channel.parser_asleep(processor, asleep=asleep):
                 item = self.base[i]
         except (OSError, SyntaxError) as error:  # what Pillow raises on a missing or damaged image
             raise FaceDataError(f"image {sample.get('image')} (sample {sample_name(sample, i)}): {error}") from error
         if "image" in item:
-            label_map = self._label_map(sample, i) if "image" in sample else None
             has_channel = item["image"].shape[-3] > 3
             if label_map is not None or not has_channel:
-                item["image"] = label_channel.join(item["image"], label_map)
+                item["image"] = label_channel.put(item["image"], label_map)
         item["face_attributes"] = torch.from_numpy(self.attributes[i].copy())
         return item
 
     def _label_map(self, sample: Mapping[str, Any], index: int) -> Tensor | None:
-        """The sample's own map in the geometry of its image; None where it names none."""
-        if not sample.get("face_map"):
-            return None
+        """The sample's own map in the geometry of its image; None where it has none."""
+        args = self.base.data_args
         try:
-            return self._read(sample, index)
+            labels = sample_map(sample, index, Path(args.image_folder or ""), self.maps)
         except FaceDataError as error:
             if self.config.segmentation.bad_map == "error":
                 raise
             self.bad_maps += 1
             warnings.warn(f"trained without a map ({self.bad_maps} so far in this worker): {error}", stacklevel=2)
             return None
-
-    def _read(self, sample: Mapping[str, Any], index: int) -> Tensor:
-        args = self.base.data_args
-        labels = sample_map(sample, index, Path(args.image_folder or ""))
+        if labels is None:
+            return None
         if args.image_aspect_ratio == "pad":
             labels = label_channel.square(labels)
         return label_channel.through_processor(labels, args.image_processor)
@@ -109,18 +121,32 @@ def sample_name(sample: Mapping[str, Any], index: int) -> str:
     return f"{sample.get('id', '?')!r}, row {index}"
 
 
-def sample_map(sample: Mapping[str, Any], index: int, folder: Path) -> np.ndarray:
-    """(H, W) uint8 map of a sample that names one; it may be smaller than its image, but not of another shape.
+def sample_map(sample: Mapping[str, Any], index: int, folder: Path, maps: Maps | None) -> np.ndarray | None:
+    """(H, W) uint8 map of a sample: the one it names, else that of its image in ``maps``; None where there is none.
 
-    Raises ``FaceDataError`` naming file and sample if the map or the image cannot be read, or they do not fit.
+    It may be smaller than its image, but not of another shape. Raises ``FaceDataError`` naming file and sample if
+    the map or the image cannot be read, or they do not fit.
     """
     name = sample_name(sample, index)
-    labels = read_map(folder / sample["face_map"], sample=name)
-    size = image_size(folder / sample["image"], sample=name)
+    image = sample["image"]
+    if sample.get("face_map"):
+        where = f"face map {folder / sample['face_map']}"
+        labels: np.ndarray | None = read_map(folder / sample["face_map"], sample=name)
+    elif maps is not None and isinstance(image, str):
+        where = f"face map of {image} in the store"
+        try:
+            labels = maps.by_name(image)
+        except FaceDataError as error:
+            raise FaceDataError(f"{error} (sample {name})", error.reason) from error
+    else:
+        return None
+    if labels is None:
+        return None
+    size = image_size(folder / image, sample=name)
     if not same_aspect(size, labels.shape[::-1]):
         raise FaceDataError(
-            f"face map {folder / sample['face_map']} (sample {name}): size {labels.shape[1]}x{labels.shape[0]} "
-            f"does not have the shape of its image, {size[0]}x{size[1]}"
+            f"{where} (sample {name}): size {labels.shape[1]}x{labels.shape[0]} does not have the shape of its image, "
+            f"{size[0]}x{size[1]}"
         )
     return labels
 

@@ -179,21 +179,32 @@ def _map_source(images: Any, config: FaceConfig) -> str:
     first = images[0] if isinstance(images, list) else images
     known = first.shape[-3] > 3 and bool((first[..., 3, :, :] != NO_MAP).any())
     parser = config.segmentation.parser
+    if parser is None:
+        if known:
+            return "label maps come with the images"
+        return "no parser is configured (face.segmentation.parser): the learned no-map state is used"
     if known:
-        return f"label maps come from the parser {parser!r}" if parser else "label maps come with the images"
-    if parser:
-        return f"the parser {parser!r} knows nothing of this image: the learned no-map state is used"
-    return "no parser is configured (face.segmentation.parser): the learned no-map state is used"
+        return f"label maps come from the parser {parser.type!r}"
+    return f"the parser {parser.type!r} has no map for this image: the learned no-map state is used"
 
 
 def build_parser(config: FaceConfig) -> Parser | None:
-    """The parser that gives a map where the data brings none; None if the configuration names none."""
-    if config.segmentation.parser is None:
-        return None
-    from ..parsing.precomputed import PrecomputedParser
+    """The parser that gives a map where the data brings none; None if the configuration names none.
 
-    assert config.segmentation.parser_path is not None
-    return PrecomputedParser(config.segmentation.parser_path)
+    Raises ``FaceHostError`` where a parser on a GPU is asked for in a DataLoader worker, which cannot use one.
+    """
+    parser = config.segmentation.parser
+    if parser is None:
+        return None
+    if torch.utils.data.get_worker_info() is not None and parser.device != "cpu":
+        raise FaceHostError(
+            f"the parser {parser.type!r} on {parser.device!r} cannot run in DataLoader workers: set "
+            "face.segmentation.parser.device to 'cpu', or make the maps first with `llava-face segment` and set "
+            "parser.type to 'precomputed'"
+        )
+    from ..parsing.build import build_parser as build
+
+    return build(parser)
 
 
 def _wrap_image_processor(tower: Any, parser: Any) -> None:
@@ -205,7 +216,7 @@ def _wrap_image_processor(tower: Any, parser: Any) -> None:
 
     def wrap() -> None:
         if not isinstance(tower.image_processor, label_channel.FaceImageProcessor):
-            tower.image_processor = label_channel.FaceImageProcessor(tower.image_processor, parser())
+            tower.image_processor = label_channel.FaceImageProcessor(tower.image_processor, parser)
 
     def load_and_wrap(*args: Any, **kwargs: Any) -> None:
         load_model(*args, **kwargs)

@@ -49,33 +49,25 @@ ALIASES: dict[str, str] = {
 """Other spellings of canonical names, as checkpoints' ``id2label`` has them."""
 
 
-def table(vocabulary: str) -> np.ndarray:
-    """(256,) uint8 lookup from a source's ids to canonical ones; 255 stays 255; 254 marks ids it does not have.
+def to_canonical(labels: np.ndarray, vocabulary: str, where: str) -> np.ndarray:
+    """(H, W) uint8 ids of a source -> canonical ids; 255 stays 255.
 
-    Raises ``FaceDataError`` for an unknown vocabulary.
+    Raises ``FaceDataError`` for an unknown vocabulary, or naming ``where`` and the ids that it does not have.
     """
     if vocabulary not in TO_CANONICAL:
         raise FaceDataError(unknown_name("vocabulary", vocabulary, TO_CANONICAL))
-    return lookup(TO_CANONICAL[vocabulary])
+    ids = TO_CANONICAL[vocabulary]
+    if labels.size and labels.max() >= len(ids):  # the maximum first: looking every pixel up costs more than reading
+        bad = sorted({int(v) for v in np.unique(labels) if v >= len(ids) and v != NO_MAP})
+        if bad:
+            raise FaceDataError(f"{where}: ids {bad} are not in the vocabulary {vocabulary!r}")
+    return labels if vocabulary == "celebamask-hq" else lookup(ids)[labels]
 
 
 def lookup(ids: tuple[int, ...]) -> np.ndarray:
-    """(256,) uint8 lookup table of canonical ``ids``, in the form of ``table``."""
-    out = np.full(256, UNKNOWN_ID, dtype=np.uint8)
+    """(256,) uint8 table from a source's ids to canonical ``ids``; everything else becomes 255, no map."""
+    out = np.full(256, NO_MAP, dtype=np.uint8)
     out[: len(ids)] = ids
-    out[NO_MAP] = NO_MAP
-    return out
-
-
-UNKNOWN_ID = 254
-
-
-def to_canonical(labels: np.ndarray, vocabulary: str, where: str) -> np.ndarray:
-    """(H, W) uint8 ids of a source -> canonical ids. Raises ``FaceDataError`` naming ``where`` and foreign ids."""
-    out = table(vocabulary)[labels]
-    if (out == UNKNOWN_ID).any():
-        bad = sorted(int(v) for v in np.unique(labels[out == UNKNOWN_ID]))
-        raise FaceDataError(f"{where}: ids {bad} are not in the vocabulary {vocabulary!r}")
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from PIL import Image
 
 from llava_face_plugin.hosts.label_channel import (
     FaceImageProcessor,
+    anyres,
     join,
+    put,
     split,
     square,
     through_processor,
 )
 from llava_face_plugin.labels import NO_MAP
+from llava_face_plugin.parsing.base import Parsed
 from tests.core.standin import HAIR
 
 SIZES = [(80, 60), (60, 80), (217, 333), (30, 41), (56, 56), (1, 7)]  # (width, height)
@@ -55,6 +59,13 @@ def test_join_without_a_map_says_no_map_and_replaces_a_channel_that_is_there() -
     assert (none[3] == NO_MAP).all()
     replaced = join(none, torch.full((4, 4), 5))
     assert replaced.shape == (4, 4, 4) and (replaced[3] == 5).all()
+
+
+def test_put_writes_in_place_where_the_channel_is_there() -> None:
+    pixels, labels = torch.randn(3, 4, 4), torch.full((4, 4), 5, dtype=torch.uint8)
+    four = join(pixels, None)
+    assert put(four, labels) is four and (four[3] == 5).all() and torch.equal(four[:3], pixels)
+    assert torch.equal(put(pixels, labels), four) and (put(four, None)[3] == NO_MAP).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -96,7 +107,7 @@ def test_map_is_resized_by_nearest_and_cropped_as_an_image(size: tuple[int, int]
     resized = np.asarray(Image.fromarray(labels).resize(new, Image.Resampling.NEAREST))
     top, left = (new[1] - side) // 2, (new[0] - side) // 2
     found = through_processor(labels, processor(side))
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.uint8
     assert np.array_equal(found.numpy(), resized[top : top + side, left : left + side])
 
 
@@ -118,26 +129,76 @@ def test_a_block_lands_at_the_same_place_in_image_and_map(size: tuple[int, int],
     assert (bright != found).float().mean() < 0.02
 
 
+@pytest.mark.contract
+@pytest.mark.parametrize("side", [56, 336])
+def test_the_short_cut_for_clip_gives_what_the_processor_itself_gives(side: int) -> None:
+    """Whatever the shape: the same ids, pixel by pixel, as CLIP's own code run on the map as a picture."""
+    made, rng = processor(side), np.random.default_rng(side)
+    for width, height in [*SIZES, *((int(w), int(h)) for w, h in rng.integers(20, 700, (25, 2)))]:
+        labels = separated(width, height, seed=width)
+        expected = made.preprocess(
+            Image.fromarray(labels).convert("RGB"), resample=Image.Resampling.NEAREST, do_rescale=False,
+            do_normalize=False, return_tensors="pt",
+        )["pixel_values"][0][0]  # fmt: skip
+        assert torch.equal(through_processor(labels, made), expected.to(torch.uint8)), (width, height)
+
+
+@pytest.mark.contract
+def test_any_other_processor_is_run_itself() -> None:
+    class Halves:
+        """Not CLIP's: halves the picture."""
+
+        def preprocess(self, image: Image.Image, **kwargs: Any) -> dict[str, torch.Tensor]:
+            half = image.resize((image.width // 2, image.height // 2), kwargs["resample"])
+            return {"pixel_values": torch.from_numpy(np.asarray(half).copy()).permute(2, 0, 1)[None]}
+
+    labels = separated(40, 60)
+    found = through_processor(labels, Halves())
+    assert torch.equal(found, torch.from_numpy(labels[1::2, 1::2].copy()))
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("size", [(80, 60), (217, 333), (60, 60), (300, 41)])
+def test_anyres_tiles_are_cut_as_llava_cuts_its_image(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream's own functions on the map as a picture, made to resize by nearest."""
+    mm_utils = pytest.importorskip("llava.mm_utils", reason="needs the host package llava")
+    resize = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *_, **__: resize(self, size, Image.Resampling.NEAREST)
+    )
+    labels, tile = separated(*size), 56
+    resolution = mm_utils.select_best_resolution(size, [(56, 112), (112, 56), (112, 112), (168, 56)])
+    picture = Image.fromarray(labels).convert("RGB")
+    whole = picture.resize((tile, tile))
+    patches = mm_utils.divide_to_patches(mm_utils.resize_and_pad_image(picture, resolution), tile)
+    found = anyres(labels, resolution, tile)
+    assert len(found) == 1 + len(patches)
+    for part, expected in zip(found, [whole, *patches], strict=True):
+        assert np.array_equal(part, np.asarray(expected)[..., 0])
+
+
 class KnowsOne:
     """A parser that knows one size of picture."""
 
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels
 
-    def parse(self, image: Image.Image) -> np.ndarray | None:
-        return self.labels if image.size == self.labels.shape[::-1] else None
+    name, digest = "knows-one", ""
+
+    def parse(self, images: Sequence[Image.Image], names: Sequence[str] | None = None) -> list[Parsed]:
+        return [Parsed(self.labels if image.size == self.labels.shape[::-1] else None) for image in images]
 
 
 @pytest.mark.contract
 def test_processor_adds_the_parsers_map() -> None:
     labels, plain = separated(80, 60), processor(56)
-    made = FaceImageProcessor(plain, KnowsOne(labels))
+    made = FaceImageProcessor(plain, lambda: KnowsOne(labels))
     known = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
     unknown = Image.new("RGB", (50, 70), (200, 10, 10))
     batch = made.preprocess([known, unknown], return_tensors="pt")["pixel_values"]
     assert batch.shape == (2, 4, 56, 56)
     assert torch.equal(batch[:, :3], plain.preprocess([known, unknown], return_tensors="pt")["pixel_values"])
-    assert torch.equal(batch[0, 3], through_processor(labels, plain))
+    assert torch.equal(batch[0, 3], through_processor(labels, plain).float())
     assert (batch[1, 3] == NO_MAP).all()
     single = made(known, return_tensors="pt")["pixel_values"]
     assert torch.equal(single, batch[:1])
@@ -145,14 +206,14 @@ def test_processor_adds_the_parsers_map() -> None:
 
 @pytest.mark.contract
 def test_processor_without_a_parser_says_no_map() -> None:
-    made = FaceImageProcessor(processor(56), None)
+    made = FaceImageProcessor(processor(56), lambda: None)
     batch = made(Image.new("RGB", (50, 70)), return_tensors="pt")["pixel_values"]
     assert batch.shape == (1, 4, 56, 56) and (batch[:, 3] == NO_MAP).all()
 
 
 @pytest.mark.contract
 def test_processor_takes_pixels_that_are_no_picture_for_unknown() -> None:
-    made = FaceImageProcessor(processor(56), KnowsOne(separated(60, 60)))
+    made = FaceImageProcessor(processor(56), lambda: KnowsOne(separated(60, 60)))
     batch = made([np.zeros((60, 60, 3), np.uint8)], return_tensors="pt")["pixel_values"]
     assert (batch[:, 3] == NO_MAP).all()
 
@@ -160,7 +221,7 @@ def test_processor_takes_pixels_that_are_no_picture_for_unknown() -> None:
 @pytest.mark.contract
 def test_everything_else_is_the_wrapped_processors() -> None:
     plain = processor(56)
-    made = FaceImageProcessor(plain, None)
+    made = FaceImageProcessor(plain, lambda: None)
     assert made.crop_size["height"] == 56 and list(made.image_mean) == list(plain.image_mean)
     with pytest.raises(AttributeError):
         _ = made.no_such_setting

@@ -48,7 +48,7 @@ def test_official_layout_merges_parts_in_order(hq: Path, tmp_path: Path) -> None
         assert np.array_equal(read_map(hq / row["face_map"]), expected)  # joined with the image folder
         assert [row["face_attributes"][a] for a in CELEBA_ATTRIBUTES] == table.values[i].tolist()
     assert any("absolute" in n for n in done.notes) and any("counts as train" in n for n in done.notes)
-    found = PrecomputedParser(done.files["map index"]).parse(open_image(hq / rows[1]["image"]))
+    found = PrecomputedParser(done.files["map index"]).parse([open_image(hq / rows[1]["image"])])[0].labels
     assert found is not None and found.shape == (64, 64) and np.array_equal(found[::2, ::2], expected)
 
 
@@ -135,5 +135,5 @@ def test_real_course_set(tmp_path: Path) -> None:
     assert counts["Wearing_Earrings"] == 142 and counts["Wearing_Necklace"] == 19
     row = json.loads(done.files["train"].read_text())[0]
     image = open_image(DATA / "celebamask_hq" / row["image"])
-    found = PrecomputedParser(tmp_path).parse(image)
+    found = PrecomputedParser(tmp_path).parse([image])[0].labels
     assert found is not None and np.array_equal(found, read_map(DATA / "celebamask_hq" / row["face_map"]))

@@ -95,7 +95,7 @@ def test_inference_finds_the_map_by_the_images_pixels(checkpoint: Path, faces: P
     from llava_face_plugin.maps.files import read_map
 
     out = root / "llava-parser"
-    parser = {"parser": "precomputed", "parser_path": str(faces / "index.json")}
+    parser = {"parser": {"type": "precomputed", "path": str(faces / "index.json")}}
     enable(checkpoint, knowledge="made", out=out, settings={"segmentation": parser})
     _, model, processor, _ = load_pretrained_model(str(out), None, "llava-parser", device="cpu", device_map=None)
     sample = next(s for s in json.loads((faces / "train.json").read_text()) if "image" in s)
@@ -103,7 +103,7 @@ def test_inference_finds_the_map_by_the_images_pixels(checkpoint: Path, faces: P
     assert model.config.image_aspect_ratio == "pad"
     images = process_images([picture], processor, model.config)
     expected = through_processor(square(read_map(faces / sample["face_map"])), processor)
-    assert images.shape[1] == 4 and torch.equal(images[0, 3], expected)
+    assert images.shape[1] == 4 and torch.equal(images[0, 3], expected.float())
     assert len(expected.unique()) > 5
     stranger = process_images([Image.new("RGB", (40, 30), (9, 9, 9))], processor, model.config)
     assert bool((stranger[0, 3] == NO_MAP).all())

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from llava_face_plugin.errors import FaceDataError
-from llava_face_plugin.parsing.base import Parser
 from llava_face_plugin.maps.files import write_map
-from llava_face_plugin.parsing.precomputed import PAD_COLOUR, PrecomputedParser, index, pixel_key
+from llava_face_plugin.maps.keys import PAD_COLOUR, pixel_key
+from llava_face_plugin.parsing.base import Parser
+from llava_face_plugin.parsing.precomputed import PrecomputedParser, index
 
 
 def picture(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -30,6 +31,12 @@ def padded(image: Image.Image) -> Image.Image:
 
 def labels_for(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(9).integers(1, 19, (size[1], size[0])).astype(np.uint8)
+
+
+def asked(parser: Parser, image: Image.Image, name: str | None = None) -> np.ndarray | None:
+    (parsed,) = parser.parse([image], None if name is None else [name])
+    assert parsed.faces == ()
+    return parsed.labels
 
 
 @pytest.fixture
@@ -67,19 +74,19 @@ def test_key_includes_the_size() -> None:
 def test_the_map_has_the_images_geometry(stored: Path) -> None:
     parser: Parser = PrecomputedParser(stored)
     for i, size in enumerate([(30, 41), (40, 30), (20, 20)]):
-        found = parser.parse(picture(i, size))
+        found = asked(parser, picture(i, size))
         assert found is not None and np.array_equal(found, labels_for(size))
-    tall = parser.parse(padded(picture(0, (30, 41))))
+    tall = asked(parser, padded(picture(0, (30, 41))))
     assert tall is not None and tall.shape == (41, 41)
     assert np.array_equal(tall[:, 5:35], labels_for((30, 41)))  # (41 - 30) // 2 = 5
     assert not tall[:, :5].any() and not tall[:, 35:].any()
-    wide = parser.parse(padded(picture(1, (40, 30))))
+    wide = asked(parser, padded(picture(1, (40, 30))))
     assert wide is not None and np.array_equal(wide[5:35], labels_for((40, 30))) and not wide[:5].any()
 
 
 def test_unknown_pixels_have_no_map(stored: Path) -> None:
-    assert PrecomputedParser(stored / "index.json").parse(picture(77, (30, 41))) is None
-    assert PrecomputedParser(stored).parse(Image.new("RGB", (8, 8), PAD_COLOUR)) is None
+    assert asked(PrecomputedParser(stored / "index.json"), picture(77, (30, 41))) is None
+    assert asked(PrecomputedParser(stored), Image.new("RGB", (8, 8), PAD_COLOUR)) is None
 
 
 def test_a_map_at_another_resolution_is_resized(tmp_path: Path) -> None:
@@ -89,7 +96,7 @@ def test_a_map_at_another_resolution_is_resized(tmp_path: Path) -> None:
     index([(tmp_path / "i.png", tmp_path / "m.png")], tmp_path)
     parser = PrecomputedParser(tmp_path)
     expected = half.repeat(2, axis=0).repeat(2, axis=1)
-    plain, square = parser.parse(picture(0, (40, 60))), parser.parse(padded(picture(0, (40, 60))))
+    plain, square = asked(parser, picture(0, (40, 60))), asked(parser, padded(picture(0, (40, 60))))
     assert plain is not None and np.array_equal(plain, expected)
     assert square is not None and np.array_equal(square[:, 10:50], expected)
 
@@ -125,16 +132,43 @@ def test_a_bad_index_is_refused(tmp_path: Path, text: str | None, message: str) 
     if text is not None:
         (tmp_path / "index.json").write_text(text)
     with pytest.raises(FaceDataError, match=message):
-        PrecomputedParser(tmp_path)
+        PrecomputedParser(tmp_path / "index.json")
 
 
 def test_a_map_that_vanished_is_named(stored: Path) -> None:
     (stored.parent / "maps" / "0.png").unlink()
     with pytest.raises(FaceDataError, match=r"maps/0\.png.*no such file"):
-        PrecomputedParser(stored).parse(picture(0, (30, 41)))
+        asked(PrecomputedParser(stored), picture(0, (30, 41)))
 
 
 def test_same_padding_as_upstream() -> None:
     expand = pytest.importorskip("llava.mm_utils", reason="llava is not installed").expand2square
     image = picture(3, (31, 50))
     assert np.array_equal(np.asarray(expand(image, PAD_COLOUR)), np.asarray(padded(image)))
+
+
+def test_a_folder_of_maps_is_looked_up_by_name(tmp_path: Path) -> None:
+    labels = labels_for((20, 30))
+    write_map(tmp_path / "maps" / "a" / "1.png", labels)
+    np.save(tmp_path / "maps" / "2.npy", labels.astype(np.int64))
+    write_map(tmp_path / "maps" / "3.jpg.png", labels)
+    parser = PrecomputedParser(tmp_path / "maps")
+    image = picture(0, (20, 30))
+    for name in ("a/1.jpg", "2.webp", "3.jpg"):
+        assert np.array_equal(asked(parser, image, name), labels), name
+    assert asked(parser, image, "4.jpg") is None and asked(parser, image) is None
+    with pytest.raises(FaceDataError, match=r"the map of 3\.jpg is 20x30, which is not the shape .* 30x20"):
+        asked(parser, picture(0, (30, 20)), "3.jpg")
+
+
+def test_maps_in_another_vocabulary_become_canonical(tmp_path: Path) -> None:
+    np.save(tmp_path / "1.npy", np.array([[0, 10], [17, 255]], dtype=np.uint8))
+    found = asked(PrecomputedParser(tmp_path, "bisenet"), picture(0, (2, 2)), "1.jpg")
+    assert found is not None and found.tolist() == [[0, 2], [13, 255]]  # nose, hair
+    with pytest.raises(FaceDataError, match=r"ids \[17\] are not in the vocabulary 'lapa'"):
+        asked(PrecomputedParser(tmp_path, "lapa"), picture(0, (2, 2)), "1.jpg")
+
+
+def test_nothing_there_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(FaceDataError, match="no such file or folder"):
+        PrecomputedParser(tmp_path / "nowhere")
