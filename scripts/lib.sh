@@ -1,5 +1,6 @@
 # Shared by test.sh and demo.sh: one virtual environment a stack, made once and reused.
-# Stacks are described in scripts/constraints/*.txt and docs/install.md.
+# Stacks are described in scripts/constraints/*.txt and docs/install.md. `extras` is the default stack with facer and ray
+# laid on top: a small environment of its own, because a PyPI torchvision beside a CPU torch breaks transformers.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
@@ -31,5 +32,24 @@ ensure_stack() {
   $pip --editable ".[llava,plots,dev]" peft deepspeed
   # LLaVA's own pins cannot be met by any stack but the oldest (docs/install.md)
   $pip --no-deps llava-torch==1.2.2.post1
+  echo "$recipe" > "$venv/.recipe"
+}
+
+EXTRAS="torchvision==0.28.0 timm==1.0.31 pyfacer==0.0.5 validators scikit-image lazy_loader imageio tifffile"
+
+# ensure_extras: .venv-extras, which sees all of .venv.
+ensure_extras() {
+  ensure_stack default
+  local venv="$ROOT/.venv-extras" recipe
+  recipe=$(cat "$ROOT/.venv/.recipe" <(echo "$EXTRAS") | sha256sum)
+  if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.recipe" 2>/dev/null)" = "$recipe" ]; then return; fi
+  say "setting up .venv-extras (facer, ray)"
+  rm -rf "$venv"
+  "$ROOT/.venv/bin/python" -m venv "$venv"
+  "$ROOT/.venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+    > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/default-stack.pth"
+  # without dependencies: pyfacer's pull Jupyter, torchvision's a CUDA build of torch
+  "$venv/bin/python" -m pip install -qq --no-deps $EXTRAS
+  "$venv/bin/python" -m pip install -qq --constraint "$ROOT/scripts/constraints/default.txt" "ray[data]==2.60.0"
   echo "$recipe" > "$venv/.recipe"
 }

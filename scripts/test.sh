@@ -2,7 +2,8 @@
 # Runs the checks. Sets everything up on a fresh machine.
 #   scripts/test.sh                        lint, types and all tests on the default stack
 #   scripts/test.sh --stack pinned|newest  the contract suite on that stack
-#   scripts/test.sh --stack all            both of the above
+#   scripts/test.sh --stack extras         the tests that need facer or ray
+#   scripts/test.sh --stack all            all of the above
 #   scripts/test.sh -- ARGS                arguments for pytest
 # Real faces are used where FACE_TEST_DATA names the folder; else those tests skip.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -12,7 +13,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --stack) stack=${2:?--stack needs a name}; shift 2 ;;
     --) shift; break ;;
-    -h | --help) sed -n '2,8p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -h | --help) sed -n '2,9p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "unknown argument '$1' (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -34,8 +35,15 @@ contract() {
   "$(stack_venv "$1")/bin/python" -m pytest -q -m contract "${@:2}"
 }
 
+extras() {
+  ensure_extras
+  say "facer and ray"
+  .venv-extras/bin/python -m pytest -q -m "facer or ray" "$@"
+}
+
 case "$stack" in
   default) whole "$@" ;;
-  all) whole "$@"; contract pinned; contract newest ;;
+  extras) extras "$@" ;;
+  all) whole "$@"; extras; contract pinned; contract newest ;;
   *) contract "$stack" "$@" ;;
 esac

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Check:
     maps: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     """Number by kind: unreadable, ids, size, missing map, missing image, orphan."""
-    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    examples: dict[str, list[str]] = field(default_factory=dict)
     """The first messages of each kind of problem."""
     statuses: Counter[str] = field(default_factory=Counter)
     """store: rows by status (ok, no-face, failed)."""
@@ -68,12 +68,13 @@ class Check:
     def problem(self, kind: str, message: str, shown: int) -> None:
         """Counts a problem and keeps the first ``shown`` messages of its kind."""
         self.problems[kind] += 1
-        if len(self.examples[kind]) < shown:
-            self.examples[kind].append(message)
+        if len(self.examples.get(kind, ())) < shown:
+            self.examples.setdefault(kind, []).append(message)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"ok": self.ok} | asdict(self)
+        # not asdict(): before Python 3.12 it turns a Counter inside out
+        return {"ok": self.ok} | vars(self) | {"coverage": {part: vars(c) for part, c in self.coverage.items()}}
 
 
 @dataclass(frozen=True)
