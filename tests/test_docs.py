@@ -93,7 +93,10 @@ def test_commands_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for command, rest in re.findall(r"llava-face ([a-z][\w-]*)([^`\n|#]*)", text):
         assert command in COMMANDS, f"llava-face {command}"
-        options = {name for parameter in COMMANDS[command].params for name in parameter.opts + parameter.secondary_opts}
+        called = COMMANDS[command]
+        if hasattr(called, "commands"):  # a group: `llava-face maps check`
+            called = called.commands[rest.split()[0]]
+        options = {name for parameter in called.params for name in parameter.opts + parameter.secondary_opts}
         used = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", rest.partition(":")[0])) - {"--help"}
         assert used <= options, f"llava-face {command}: {sorted(used - options)}"
 

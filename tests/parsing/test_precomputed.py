@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,29 @@ def test_maps_in_another_vocabulary_become_canonical(tmp_path: Path) -> None:
 def test_nothing_there_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(FaceDataError, match="no such file or folder"):
         PrecomputedParser(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_a_parquet_column_of_maps(tmp_path: Path, struct: bool) -> None:
+    pa = pytest.importorskip("pyarrow", reason="needs the extra [maps]")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra [maps]")
+    labels = labels_for((20, 30))
+    write_map(tmp_path / "m.png", labels)
+    data = (tmp_path / "m.png").read_bytes()
+    values = [None, data, b"no png", data]
+    names = ["none.jpg", "a/1.jpg", "bad.jpg", "2.jpg"]
+    column = [None if v is None else {"bytes": v, "path": "x"} for v in values] if struct else values
+    parquet.write_table(pa.table({"image": names, "map": column}), tmp_path / "m.parquet", row_group_size=2)
+    parser = pickle.loads(pickle.dumps(PrecomputedParser(tmp_path / "m.parquet")))
+    image = picture(0, (20, 30))
+    for name in ("a/1.jpg", "2.jpg"):
+        assert np.array_equal(asked(parser, image, name), labels)
+    assert asked(parser, image, "none.jpg") is None and asked(parser, image, "3.jpg") is None
+    with pytest.raises(FaceDataError, match=r"face map of bad\.jpg in .*m\.parquet: not a readable PNG"):
+        asked(parser, image, "bad.jpg")
+    parquet.write_table(pa.table({"image": names}), tmp_path / "n.parquet")
+    with pytest.raises(FaceDataError, match=r"no column \['map'\]"):
+        PrecomputedParser(tmp_path / "n.parquet")
+    (tmp_path / "o.parquet").write_bytes(b"PAR1")
+    with pytest.raises(FaceDataError, match="cannot be read as parquet"):
+        PrecomputedParser(tmp_path / "o.parquet")
