@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .errors import FaceConfigError
 from .parser_config import ParserConfig
 from .registry import unknown_name
-from .rulebook import Rule
+from .rulebook import Joint, Kind, Rule
 
 KEY = "face"
 VERSION: Literal[1] = 1
@@ -84,13 +84,14 @@ class AttributeConfig(_Block):
 class RuleConfig(_Block):
     """One logical rule, as ``rulebook.Rule.to_dict`` writes it."""
 
-    kind: Literal["implication", "exclusion", "at_most_one", "at_least_one"]
-    if_: list[str] = Field(default_factory=list, alias="if")
-    then: list[str] = Field(default_factory=list)
+    kind: Kind
+    if_: list[str] | dict[Joint, list[str]] = Field(default_factory=list, alias="if")
+    then: list[str] | dict[Joint, list[str]] = Field(default_factory=list)
     of: list[str] = Field(default_factory=list)
     group: str = ""
     weight: Unit = 1.0
     source: str = ""
+    description: str = ""
 
     @model_validator(mode="after")
     def _possible(self) -> RuleConfig:
@@ -118,6 +119,8 @@ class KnowledgeConfig(_Block):
     tau: Unit = 0.4
     omega: Unit = 0.2
     binarize: bool = True
+    normalisation: Literal["row", "column", "symmetric", "ml-gcn"] = "row"
+    """How the graph's edges are weighed against the diagonal (knowledge/graph.py ``reweight``)."""
     layers: int = Field(default=2, ge=1, le=8)
     hidden: int = Field(default=512, ge=1)
     temperature: float = Field(default=0.07, gt=0.0)
@@ -137,6 +140,8 @@ class KnowledgeConfig(_Block):
         for i, row in self.graph.items():
             if i in row:
                 raise ValueError(f"graph.{i}: an attribute cannot be its own neighbour")
+        if self.normalisation == "ml-gcn" and self.omega == 1.0:
+            raise ValueError("normalisation 'ml-gcn' weighs by omega / (1 - omega): omega must be below 1")
         for n, rule in enumerate(self.rules):
             if rule.group and rule.group in self.without:
                 raise ValueError(f"rules.{n}: its group {rule.group!r} is one that 'without' leaves out")

@@ -75,8 +75,11 @@ def main(
 
 def prepare(data: Path | None, out: Path, images: int, val_images: int) -> Prepared:
     """Drawn faces, or the user's own copy of a data set."""
-    from llava_face_plugin.data import celeba, celebamask_hq, made
+    from llava_face_plugin.data import made
+    from llava_face_plugin.data.datasets import ReadOptions
+    from llava_face_plugin.data.prepare import prepare as prepare_dataset
     from llava_face_plugin.data.prepared import write_knowledge
+    from llava_face_plugin.data.splits import SplitOptions
 
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
@@ -91,12 +94,8 @@ def prepare(data: Path | None, out: Path, images: int, val_images: int) -> Prepa
             )
             write_knowledge(prepared, "made")
             return prepared
-        options: dict[str, Any] = {
-            "limit": images, "val_limit": val_images, "k": QUESTIONS, "seed": 0, "progress": report
-        }  # fmt: skip
-        kind = layout(data)
-        work = celeba.prepare if kind == "celeba" else celebamask_hq.prepare
-        prepared = work(data, out, holdout=val_images, **options)
+        splits = SplitOptions(limit=images, val_limit=val_images, holdout=val_images, k=QUESTIONS, seed=0)
+        prepared = prepare_dataset(layout(data), data, out, ReadOptions(progress=report), splits)
     for note in prepared.notes:
         console.print(f"note: {note}", markup=False)
     return prepared

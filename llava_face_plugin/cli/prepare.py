@@ -1,8 +1,7 @@
-"""``llava-face prepare``: a data set becomes LLaVA conversations, questions and a knowledge file."""
+"""``llava-face prepare``: a data set becomes a manifest, LLaVA conversations, questions and a knowledge file."""
 
 from __future__ import annotations
 
-import enum
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,15 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..data.prepared import Prepared, Progress
 
-
-class Dataset(str, enum.Enum):
-    """What can be prepared."""
-
-    made = "made"
-    celeba = "celeba"
-    celebamask_hq = "celebamask_hq"
+MADE = "made"
+_SHOWN_PROBLEMS = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -28,10 +24,34 @@ def register(app: typer.Typer) -> None:
     app.command("prepare")(prepare)
 
 
+def _list(wanted: bool) -> None:
+    """``--list``: every data set with its files and its terms."""
+    if not wanted:
+        return
+    from ..data.datasets import DATASETS
+
+    typer.echo("made\n  drawn faces, no download, no real person\n")
+    for name in DATASETS:
+        info = DATASETS[name]
+        layout = "\n".join(f"    {line}" for line in info.layout.splitlines())
+        typer.echo(f"{name}\n  {info.title}: {info.citation}\n  licence: {info.licence}\n  files:\n{layout}\n")
+    raise typer.Exit
+
+
 def prepare(
-    dataset: Annotated[Dataset, typer.Argument(help="made: drawn faces, no download. The others: your own copy.")],
+    dataset: Annotated[str, typer.Argument(help="made: drawn faces, no download. Your own copy of any in --list.")],
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
-    root: Annotated[Path | None, typer.Option(help="Your copy of the data set (not for made).")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Your copy of the data set (not for made). Not needed with --labels alone.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="The annotation file, plain or .zip, if it is not in --root. Without --root: no images."),
+    ] = None,
+    partition: Annotated[Path | None, typer.Option(help="The file of the official splits, likewise.")] = None,
+    identities: Annotated[Path | None, typer.Option(help="The file of the persons, likewise.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The image folder, if it is not the usual one.")] = None,
+    labels_only: Annotated[bool, typer.Option(help="Look for no image: manifest and knowledge file only.")] = False,
     train: Annotated[int, typer.Option(min=1, help="made: number of training faces.")] = 1000,
     val: Annotated[int, typer.Option(min=0, help="made: number of validation faces.")] = 100,
     size: Annotated[str, typer.Option(help="made: WIDTHxHEIGHT of the pictures.")] = "178x218",
@@ -46,6 +66,11 @@ def prepare(
             "Default: the val images, or 0.1 if none is there.",
         ),
     ] = None,
+    styles: Annotated[
+        str,
+        typer.Option(help="Conversations: closed,list,choice,describe. Default: closed, or choice without attributes."),
+    ] = "",
+    balance: Annotated[bool, typer.Option(help="Ask as often about rare attributes and answers as others.")] = False,
     questions: Annotated[int, typer.Option(min=1, help="Questions an image, in the conversations.")] = 4,
     val_questions: Annotated[
         int | None,
@@ -55,51 +80,83 @@ def prepare(
     seed: Annotated[int, typer.Option(help="Decides everything that is drawn by lot.")] = 0,
     knowledge: Annotated[bool, typer.Option(help="Write the knowledge file.")] = True,
     rules: Annotated[
-        str | None, typer.Option(help="Rules: a YAML file, celeba or made. Default: the fitting one.")
+        str | None, typer.Option(help="Rules: a YAML file or a built-in name. Default: the fitting ones.")
     ] = None,
     maps: Annotated[Path | None, typer.Option(help="celeba: folder of PNG maps with the images' stems.")] = None,
     celeba_root: Annotated[
         Path | None,
         typer.Option(help="celebamask_hq: where CelebA's partition and identities are. Default: --root."),
     ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list, help="Show all data sets, their files and terms.")
+    ] = False,
 ) -> None:
-    """Write LLaVA training JSON, a question file, maps and a knowledge file. Images are never copied."""
+    """Write a manifest, LLaVA training JSON, a question file, maps and a knowledge file. Images are never copied."""
     from ..errors import FaceConfigError
 
-    if (root is None) != (dataset is Dataset.made):
-        needed = "draws its faces: leave --root out" if root is not None else "needs --root, the folder of your copy"
-        raise FaceConfigError(f"prepare {dataset.value} {needed}")
-    for option, given, owner in (
-        ("--maps", maps, Dataset.celeba),
-        ("--celeba-root", celeba_root, Dataset.celebamask_hq),
-    ):
-        if given is not None and dataset is not owner:
-            raise FaceConfigError(f"prepare {dataset.value}: {option} is an option of {owner.value} only")
-    drawn: dict[str, Any] = {"seed": seed, "text_only": text_only}
-    common = drawn | {
-        "split": split, "limit": limit, "val_limit": val_limit, "holdout": holdout, "k": questions,
-        "val_k": val_questions, "knowledge": knowledge, "rules": rules,
-    }  # fmt: skip
+    given = {"--labels": labels, "--partition": partition, "--identities": identities, "--images": images}
+    _check_options(dataset, root, given, maps, celeba_root)
     work: Callable[..., Prepared]
-    if dataset is Dataset.made:
-        shape = _size(size)
-        work = functools.partial(_made, out, train, val, shape, questions, val_questions, knowledge, rules, **drawn)
-    elif dataset is Dataset.celeba:
-        from ..data import celeba
-
-        work = functools.partial(celeba.prepare, root or Path(), out, maps=maps, **common)
+    if dataset == MADE:
+        if styles or balance or labels_only:
+            raise FaceConfigError("prepare made: --styles, --balance and --labels-only are for real data sets")
+        work = functools.partial(
+            _made, out, train, val, _size(size), questions, val_questions, knowledge, rules, seed, text_only
+        )
     else:
-        from ..data import celebamask_hq
+        from ..data.splits import SplitOptions
 
-        work = functools.partial(celebamask_hq.prepare, root or Path(), out, celeba_root=celeba_root, **common)
+        options = SplitOptions(
+            split, limit, val_limit, holdout, questions, val_questions, seed, text_only,
+            tuple(s.strip() for s in styles.split(",") if s.strip()), balance,
+        )  # fmt: skip
+        read = {
+            "labels": labels, "partition": partition, "identities": identities, "images": images, "maps": maps,
+            "celeba_root": celeba_root, "look_for_images": root is not None and not labels_only,
+        }  # fmt: skip
+        work = functools.partial(_read, dataset, root, out, read, options, knowledge, rules)
     with _progress() as progress:
         prepared = work(progress=progress)
-    _summary(dataset.value, prepared)
+    _summary(dataset, prepared)
+
+
+def _check_options(
+    dataset: str, root: Path | None, given: dict[str, Path | None], maps: Path | None, celeba_root: Path | None
+) -> None:
+    from ..data.datasets import DATASETS
+    from ..errors import FaceConfigError
+    from ..registry import unknown_name
+
+    if dataset not in (MADE, *DATASETS):
+        raise FaceConfigError(unknown_name("data set", dataset, (MADE, *DATASETS)))
+    if dataset == MADE:
+        if root is not None:
+            raise FaceConfigError("prepare made draws its faces: leave --root out")
+    elif root is None and given["--labels"] is None:
+        raise FaceConfigError(
+            f"prepare {dataset} needs --root, the folder of your copy (or --labels, for a manifest without images)"
+        )
+    if dataset == MADE and (wrong := [option for option, path in given.items() if path is not None]):
+        raise FaceConfigError(f"prepare made: {wrong[0]} is an option of real data sets only")
+    for option, path, owner in (("--maps", maps, "celeba"), ("--celeba-root", celeba_root, "celebamask_hq")):
+        if path is not None and dataset != owner:
+            raise FaceConfigError(f"prepare {dataset}: {option} is an option of {owner} only")
+
+
+def _read(
+    dataset: str, root: Path | None, out: Path, read: dict[str, Any], options: Any, knowledge: bool,
+    rules: str | None, *, progress: Progress,
+) -> Prepared:  # fmt: skip
+    from ..data.datasets import ReadOptions
+    from ..data.prepare import prepare as prepare_dataset
+
+    given = ReadOptions(**read, progress=progress)
+    return prepare_dataset(dataset, root, out, given, options, knowledge=knowledge, rules=rules)
 
 
 def _made(
     out: Path, train: int, val: int, size: tuple[int, int], k: int, val_k: int | None, knowledge: bool,
-    rules: str | None, *, seed: int, text_only: int, progress: Progress,
+    rules: str | None, seed: int, text_only: int, *, progress: Progress,
 ) -> Prepared:  # fmt: skip
     from ..data import made
     from ..data.prepared import write_knowledge
@@ -139,24 +196,41 @@ def _progress() -> Iterator[Progress]:
 
 def _summary(dataset: str, prepared: Prepared) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from ..data.datasets import DATASETS
 
     console = Console(soft_wrap=True, highlight=False)
     table = Table("prepared", "number", title=f"{dataset} -> {prepared.out}", title_justify="left")
     table.columns[1].justify = "right"
+    if prepared.manifest is not None:
+        table.add_row("manifest rows", f"{len(prepared.manifest):,}")
     for name, n in prepared.rows.items():
         table.add_row(name, f"{n:,}")
     for reason, n in sorted(prepared.skipped.items()):
-        table.add_row(f"[dim]skipped: {reason}[/dim]", f"[dim]{n:,}[/dim]")
+        table.add_row(f"[dim]skipped: {escape(reason)}[/dim]", f"[dim]{n:,}[/dim]")
     console.print(table)
+    problems = prepared.manifest.problems if prepared.manifest is not None else []
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        console.print(f"skipped: {problem}", markup=False)
+    if len(problems) > _SHOWN_PROBLEMS:
+        console.print(f"... {len(problems) - _SHOWN_PROBLEMS} more are named in the manifest")
     if "knowledge" in prepared.files:
         console.print(f"knowledge counted from {len(prepared.labels['train']):,} train rows")
     for note in prepared.notes:
         console.print(f"note: {note}", markup=False)
+    if dataset in DATASETS:
+        console.print(f"licence: {DATASETS[dataset].licence}", markup=False)
     for kind, path in prepared.files.items():
         console.print(f"wrote {kind}: {path}", markup=False)
-    console.print("\nTrain with upstream's scripts and these arguments:\n", markup=False)
     data = next((p for k, p in prepared.files.items() if p.suffix == ".json" and k != "map index"), None)
+    if data is not None:
+        _what_next(console, prepared, data)
+
+
+def _what_next(console: Console, prepared: Prepared, data: Path) -> None:
+    console.print("\nTrain with upstream's scripts and these arguments:\n", markup=False)
     console.print(f"  --data_path {data} --image_folder {prepared.image_folder}", markup=False)
     if "maps" in prepared.files or "map index" in prepared.files:
         picture = prepared.out / "overlay.png"

@@ -1,9 +1,13 @@
-"""The official text files of CelebA (Liu et al., 2015), plain or zipped. Errors name file and line."""
+"""The official text files of CelebA (Liu et al., 2015), plain or zipped. Errors name file and line.
+
+The files are of fixed size and content, so a row that cannot be used is an error and not a loss: a file that is not
+the official one should not be trained on unnoticed. One exception: a row that is there twice in the very same
+words is dropped and counted; two rows of one image that differ are an error.
+"""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +16,14 @@ import numpy as np
 from ..errors import FaceDataError
 from ..labels import CELEBA_ATTRIBUTES
 from ..registry import unknown_name
+from . import files
+from .columns import Columns, columns, lf
+from .losses import Losses
 
 FOLDERS = (".", "Anno", "Eval", "anno", "eval")
+ATTRIBUTES, PARTITION, IDENTITIES = "list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt"
+_OPTIONS = {PARTITION: "--partition", IDENTITIES: "--identities"}
+DUPLICATE = "row that is there twice"
 
 
 @dataclass(frozen=True)
@@ -24,95 +34,83 @@ class AttributeTable:
     attributes: tuple[str, ...]
     names: list[str]
     values: np.ndarray
-    first_line: int  # line of names[0], counted from 1
+    lines: np.ndarray  # (N,) line of each row, counted from 1
 
 
-def find_file(root: Path, name: str) -> Path | None:
-    """``root/name``, or the same below ``Anno/`` or ``Eval/``, or a ``.zip`` of that stem; None if absent."""
-    for folder in FOLDERS:
-        for candidate in (root / folder / name, (root / folder / name).with_suffix(".zip")):
-            if candidate.is_file():
-                return candidate
-    return None
+def find_file(root: Path, name: str, given: Path | None = None) -> Path | None:
+    """``given``; else ``root/name``, or the same below ``Anno/`` or ``Eval/``, or a ``.zip`` of that stem, or None."""
+    return need_file(root, name, given) if given is not None else files.find_file(root, name, FOLDERS)
 
 
-def need_file(root: Path, name: str) -> Path:
+def need_file(root: Path, name: str, given: Path | None = None) -> Path:
     """As ``find_file``, but raises ``FaceDataError`` saying where it was looked for."""
-    path = find_file(root, name)
-    if path is None:
-        raise FaceDataError(
-            f"{root}: {name} is missing (looked for it or {Path(name).stem}.zip here, in Anno/ and in Eval/)"
-        )
-    return path
+    return files.need_file(root, name, FOLDERS, given, _OPTIONS.get(name, "--labels"))
 
 
-def read_attributes(path: Path) -> AttributeTable:
+def read_attributes(path: Path, losses: Losses | None = None, name: str = ATTRIBUTES) -> AttributeTable:
     """``list_attr_celeba.txt`` and its like: the count, the 40 names, then a name and 40 values of -1 or 1.
 
-    Raises ``FaceDataError`` for a wrong count, unknown or missing attribute names, a wrong number of
-    columns, a value that is not -1 or 1, and a name that occurs twice.
+    ``name`` is that of the file in a ``.zip``. Raises ``FaceDataError`` for a wrong count, unknown or missing
+    attribute names, a wrong number of columns, a value that is not -1 or 1, and a name that occurs twice with
+    different values.
     """
-    lines = _lines(path)
-    if len(lines) < 3:
-        raise FaceDataError(f"{path}: expected a count, a line of attribute names and rows; found {len(lines)} lines")
-    count = _whole(lines[0].strip(), f"{path}, line 1: expected the number of rows")
-    attributes = tuple(lines[1].decode("utf-8", "replace").split())
+    head, vocabulary, body = _head(path, name)
+    count = _whole(head.strip(), f"{path}, line 1: expected the number of rows")
+    attributes = tuple(vocabulary.decode("utf-8", "replace").split())
     _check_vocabulary(attributes, f"{path}, line 2")
-    names: list[str] = []
-    rows: list[bytes] = []
-    for number, line in enumerate(lines[2:], start=3):
-        name, row = _attribute_row(line, len(attributes), path, number)
-        names.append(name)
-        rows.append(row)
-    if len(names) != count:
-        raise FaceDataError(f"{path}, line 1: says {count} rows, but the file has {len(names)}: is it complete?")
-    _check_unique(names, path, 3)
-    values = np.frombuffer(b"".join(rows), dtype=np.int8).reshape(len(rows), len(attributes)) - ord("0")
-    return AttributeTable(path, attributes, names, values.astype(np.int8), 3)
+    width = len(attributes)
+    expected = f"a name and {width} values"
+    table = columns(path, body, width + 1, expected, first_line=3, found=lambda n: str(max(0, n - 1)))
+    values, names = table.signs(1), table.texts(0)
+    if (values > 1).any():
+        row, column = (int(i[0]) for i in np.nonzero(values > 1))
+        value = table.token(row, column + 1)
+        raise FaceDataError(f"{table.where(row)} ({names[row]}): value {value!r} is neither -1 nor 1")
+    kept = _unique(table, names, values, losses or Losses())
+    if count != len(kept):
+        raise FaceDataError(f"{path}, line 1: says {count} rows, but the file has {len(kept)}: is it complete?")
+    return AttributeTable(path, attributes, [names[i] for i in kept], values[kept], kept + 3)
 
 
-def read_partition(path: Path) -> dict[str, int]:
+def read_partition(path: Path, losses: Losses | None = None) -> dict[str, int]:
     """``list_eval_partition.txt``: image name -> 0 train, 1 val, 2 test."""
-    return _two_columns(path, "a partition 0, 1 or 2", lambda n: 0 <= n <= 2)
+    return _two_columns(path, PARTITION, "a partition 0, 1 or 2", 2, losses)
 
 
-def read_identities(path: Path) -> dict[str, int]:
+def read_identities(path: Path, losses: Losses | None = None) -> dict[str, int]:
     """``identity_CelebA.txt``: image name -> number of the person."""
-    return _two_columns(path, "an identity number", lambda n: n >= 0)
+    return _two_columns(path, IDENTITIES, "an identity number", None, losses)
 
 
-def read_mapping(path: Path) -> dict[int, str]:
-    """``CelebA-HQ-to-CelebA-mapping.txt``: HQ index -> name of the CelebA image it was made from."""
-    lines = _lines(path)
-    if not lines or lines[0].split()[:3] != [b"idx", b"orig_idx", b"orig_file"]:
-        raise FaceDataError(f"{path}, line 1: expected the columns idx orig_idx orig_file")
-    mapping: dict[int, str] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        parts = line.split()
-        if len(parts) < 3:
-            raise FaceDataError(f"{path}, line {number}: expected idx orig_idx orig_file, found {len(parts)} columns")
-        index = _whole(parts[0], f"{path}, line {number}: expected an index")
-        if index in mapping:
-            raise FaceDataError(f"{path}, line {number}: index {index} occurs twice")
-        mapping[index] = parts[2].decode("utf-8", "replace")
-    return mapping
+def read_mapping(path: Path, losses: Losses | None = None) -> dict[int, str]:
+    """``CelebA-HQ-to-CelebA-mapping.txt``: HQ index -> name of the CelebA image it was made from.
+
+    Further columns, as in the ``image_list.txt`` of the HQ set's makers (checksums), are not read.
+    """
+    head, _, body = lf(files.read_bytes(path)).partition(b"\n")
+    wanted = "idx orig_idx orig_file"
+    if head.split()[:3] != wanted.encode().split():
+        raise FaceDataError(f"{path}, line 1: expected the columns {wanted}")
+    table = columns(path, body, len(head.split()), wanted, first_line=2)
+    index, names = table.numbers(0, "an index"), table.texts(2)
+    keys = [str(i) for i in index.tolist()]
+    kept = _unique(table, keys, np.array(names, dtype=str)[:, None], losses or Losses())
+    return {int(keys[i]): names[i] for i in kept}
 
 
-def _attribute_row(line: bytes, width: int, path: Path, number: int) -> tuple[str, bytes]:
-    """(image name, one byte '0' or '1' an attribute). Written for speed: 202,599 rows in about a second."""
-    parts = line.split()
-    if len(parts) != width + 1:
+def lookup(table: dict[str, int], names: Sequence[str]) -> np.ndarray:
+    """(N,) int64: the value of every name, -1 where it has none."""
+    return np.fromiter((table.get(n, -1) for n in names), dtype=np.int64, count=len(names))
+
+
+def _head(path: Path, name: str) -> tuple[bytes, bytes, bytes]:
+    parts = lf(files.read_bytes(path, name)).split(b"\n", 2)
+    if len(parts) < 3 or not parts[2].strip():
+        found = sum(bool(p.strip()) for p in parts)
         raise FaceDataError(
-            f"{path}, line {number}: expected a name and {width} values, found {max(0, len(parts) - 1)}"
+            f"{path}: expected a count, a line of attribute names and rows; found {found} lines", "empty"
         )
-    joined = b" ".join(parts[1:])
-    spaced = joined.replace(b"-1", b"0")
-    marks = spaced[::2]
-    if b"0" in joined or len(spaced) != 2 * width - 1 or marks.strip(b"01"):
-        bad = next(v for v in parts[1:] if v not in (b"1", b"-1"))
-        name, value = (b.decode("utf-8", "replace") for b in (parts[0], bad))
-        raise FaceDataError(f"{path}, line {number} ({name}): value {value!r} is neither -1 nor 1")
-    return parts[0].decode("utf-8", "replace"), marks
+    return parts[0], parts[1], parts[2]
 
 
 def _check_vocabulary(attributes: tuple[str, ...], where: str) -> None:
@@ -127,58 +125,36 @@ def _check_vocabulary(attributes: tuple[str, ...], where: str) -> None:
         )
 
 
-def _check_unique(names: list[str], path: Path, first_line: int) -> None:
+def _two_columns(path: Path, name: str, wanted: str, most: int | None, losses: Losses | None) -> dict[str, int]:
+    table = columns(path, lf(files.read_bytes(path, name)), 2, f"an image name and {wanted}")
+    names, values = table.texts(0), table.numbers(1, wanted)
+    if most is not None and (values > most).any():
+        row = int(np.argmax(values > most))
+        raise FaceDataError(f"{table.where(row)}: expected {wanted}, found {values[row]}")
+    kept = _unique(table, names, values[:, None], losses or Losses()).tolist()
+    listed = values.tolist()
+    return {names[i]: listed[i] for i in kept}
+
+
+def _unique(table: Columns, names: list[str], values: np.ndarray, losses: Losses) -> np.ndarray:
+    """Rows to keep: all but the later ones of equal rows. Raises ``FaceDataError`` where they are not equal."""
     if len(set(names)) == len(names):
-        return
+        return np.arange(len(names))
     seen: dict[str, int] = {}
-    for number, name in enumerate(names, start=first_line):
-        if name in seen:
-            raise FaceDataError(f"{path}, line {number}: {name} was already in line {seen[name]}")
-        seen[name] = number
-
-
-def _two_columns(path: Path, wanted: str, accept: Callable[[int], bool]) -> dict[str, int]:
-    names: list[str] = []
-    values: list[int] = []
-    for number, line in enumerate(_lines(path), start=1):
-        parts = line.split()
-        if len(parts) != 2:
-            raise FaceDataError(
-                f"{path}, line {number}: expected an image name and {wanted}, found {len(parts)} columns"
-            )
-        value = _whole(parts[1], f"{path}, line {number}: expected {wanted}")
-        if not accept(value):
-            raise FaceDataError(f"{path}, line {number}: expected {wanted}, found {value}")
-        names.append(parts[0].decode("utf-8", "replace"))
-        values.append(value)
-    _check_unique(names, path, 1)
-    return dict(zip(names, values, strict=True))
+    kept = []
+    for row, name in enumerate(names):
+        first = seen.setdefault(name, row)
+        if first == row:
+            kept.append(row)
+            continue
+        message = f"{table.where(row)}: {name} was already in line {table.first_line + first}"
+        if not np.array_equal(values[first], values[row]):
+            raise FaceDataError(f"{message}, with other values")
+        losses.add(DUPLICATE, message)
+    return np.array(kept)
 
 
 def _whole(text: bytes, message: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise FaceDataError(f"{message}, found {text.decode('utf-8', 'replace')!r}") from None
-
-
-def _lines(path: Path) -> list[bytes]:
-    """Lines without line ends; empty lines at the end are dropped."""
-    lines = _read(path).removeprefix(b"\xef\xbb\xbf").splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.suffix != ".zip":
-            return path.read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            wanted = path.with_suffix(".txt").name
-            inside = [m for m in archive.namelist() if m.rsplit("/", 1)[-1] == wanted]
-            if not inside:
-                raise FaceDataError(f"{path}: the archive holds no {wanted}")
-            return archive.read(inside[0])
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise FaceDataError(f"{path}: cannot be read ({error})") from error
+    if not text.isdigit() or len(text) > 18:
+        raise FaceDataError(f"{message}, found {text[:40].decode('utf-8', 'replace')!r}")
+    return int(text)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import FaceDataError
 from ..maps.files import atomic_path
 from ..parsing.precomputed import index
-from .conversations import Sample, closed_questions, question_rows, text_only_rows
+from .conversations import Plan, Sample, choice_rows, conversations, question_rows, text_only_rows
+from .datasets.base import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(what, done, total)``."""
+if TYPE_CHECKING:
+    from ..rulebook import Rule
+    from .manifest import Manifest
+
+__all__ = [
+    "Prepared", "Progress", "attributes_of", "write_choices", "write_conversations", "write_index", "write_json",
+    "write_knowledge", "write_questions", "write_training",
+]  # fmt: skip
 
 
 @dataclass
@@ -28,6 +34,7 @@ class Prepared:
     is counted from, so for CelebA *all* official rows of the split, with or without an image. ``rows``:
     split -> number of samples written. ``skipped``: reason -> number. ``files``: what was written, by kind.
     ``notes``: sentences the user should read. ``rules``: name of the built-in rules that fit the vocabulary.
+    ``manifest``: the table behind it, but for made faces.
     """
 
     out: Path
@@ -39,6 +46,7 @@ class Prepared:
     image_folder: Path = Path(".")
     rules: str = "celeba"
     notes: list[str] = field(default_factory=list)
+    manifest: Manifest | None = None
 
     def skip(self, reason: str, n: int = 1) -> None:
         """Count ``n`` skipped samples."""
@@ -60,31 +68,45 @@ def write_training(
     seed: int = 0,
     text_only: int = 0,
 ) -> None:
-    """Write ``<split>.json`` for LLaVA's ``--data_path``; samples without a known attribute are skipped."""
-    path = prepared.out / f"{split}.json"
-    written = 0
+    """``write_conversations`` of plainly worded yes/no questions."""
+    plan = Plan(k=k, seed=seed, varied=False)
+    write_conversations(prepared, samples, plan, split=split, text_only=text_only)
+
+
+def write_conversations(
+    prepared: Prepared, samples: Iterable[Sample], plan: Plan, *, split: str = "train", text_only: int = 0
+) -> None:
+    """Write ``<split>.json`` for LLaVA's ``--data_path``; samples of which too little is known are skipped."""
+    written: Counter[str] = Counter()
 
     def rows() -> Iterator[dict[str, Any]]:
-        nonlocal written
         for sample in samples:
-            row = closed_questions(sample, k=k, seed=seed)
-            if row is None:
-                prepared.skip("no known attribute")
-                continue
-            written += 1
-            yield row
-        yield from text_only_rows(text_only, seed=seed)
+            before = written.total()
+            for style, row in conversations(sample, plan):
+                written[style] += 1
+                yield row
+            if written.total() == before:
+                prepared.skip("nothing known to ask about")
+        yield from text_only_rows(text_only, seed=plan.seed)
 
+    write_json(prepared, rows(), split)
+    prepared.rows[split] = written.total()
+    if len(plan.styles) > 1:
+        prepared.rows |= {f"{split} ({style})": written[style] for style in plan.styles}
+    if text_only:
+        prepared.rows[f"{split} (text only)"] = text_only
+
+
+def write_json(prepared: Prepared, rows: Iterable[Mapping[str, Any]], split: str) -> None:
+    """Write ``<split>.json``, a list with one sample a line."""
+    path = prepared.out / f"{split}.json"
     # One sample a line: the file stays greppable, and 160,000 rows never lie in memory together.
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         separator = "[\n"
-        for row in rows():
+        for row in rows:
             stream.write(separator + json.dumps(row, ensure_ascii=False))
             separator = ",\n"
         stream.write("[]\n" if separator == "[\n" else "\n]\n")
-    prepared.rows[split] = written
-    if text_only:
-        prepared.rows[f"{split} (text only)"] = text_only
     prepared.files[split] = path
 
 
@@ -92,14 +114,14 @@ def write_questions(
     prepared: Prepared, samples: Iterable[Sample], *, split: str = "val", k: int | None = None, seed: int = 0
 ) -> None:
     """Write ``<split>_questions.jsonl`` for upstream's ``model_vqa_loader.py --question-file``."""
-    path = prepared.out / f"{split}_questions.jsonl"
-    n = 0
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        for row in question_rows(samples, k=k, seed=seed):
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-            n += 1
-    prepared.rows[f"{split} questions"] = n
-    prepared.files[f"{split} questions"] = path
+    _write_lines(prepared, question_rows(samples, k=k, seed=seed), f"{split} questions")
+
+
+def write_choices(
+    prepared: Prepared, samples: Iterable[Sample], classes: Mapping[str, tuple[str, ...]], *, split: str, seed: int = 0
+) -> None:
+    """Write ``<split>_choices.jsonl``: multiple-choice questions about closed-set labels, for the same script."""
+    _write_lines(prepared, choice_rows(samples, classes, seed=seed), f"{split} choices")
 
 
 def write_knowledge(
@@ -107,56 +129,30 @@ def write_knowledge(
     dataset: str,
     *,
     split: str = "train",
-    rules: str | None = None,
+    rules: str | Sequence[Rule] | None = None,
+    prompts: Mapping[str, str] | None = None,
     max_rate: float = 0.02,
-    source: Path | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Path:
     """Count ``prepared.labels[split]`` into ``<dataset>.knowledge.safetensors``; returns its path.
 
-    ``rules`` is a built-in name or a YAML file (default: ``prepared.rules``); rules that more than
-    ``max_rate`` of the rows break are dropped. ``source`` is the label file whose sha256 is noted.
+    ``rules`` is a built-in name or a YAML file (default: ``prepared.rules``), or the rules themselves; those that
+    more than ``max_rate`` of the rows break are dropped.
     """
     from ..knowledge.file import Knowledge
-    from ..knowledge.rules import load_rules
+    from ..rulebook import load_rules
 
-    labels = prepared.labels[split]
-    header: dict[str, Any] = {"dataset": dataset, "split": split}
-    if source is not None:
-        header["label_file"] = {"name": source.name, "sha256": sha256_of(source)}
-    header.update(meta or {})
+    if rules is None or isinstance(rules, str):
+        rules = load_rules(rules or prepared.rules)
+    header: dict[str, Any] = {"dataset": dataset, "split": split, **(meta or {})}
     built = Knowledge.build(
-        prepared.vocabulary, [labels], load_rules(rules or prepared.rules), max_rate=max_rate, meta=header
-    )
+        prepared.vocabulary, [prepared.labels[split]], rules,
+        max_rate=max_rate, meta=header, prompts=prompts,
+    )  # fmt: skip
     path = prepared.out / f"{dataset}.knowledge.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     built.save(path)
     prepared.files["knowledge"] = path
-    return path
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def within(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder`` with forward slashes; absolute if it lies elsewhere.
-
-    An absolute path works under any ``--image_folder``: ``os.path.join`` drops what precedes it.
-    """
-    path, folder = path.resolve(), folder.resolve()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
-def existing_folder(path: Path, what: str) -> Path:
-    """``path``, if it is a folder; otherwise ``FaceDataError`` that names what is missing."""
-    if not path.is_dir():
-        raise FaceDataError(f"{what}: no such folder: {path}")
     return path
 
 
@@ -173,3 +169,14 @@ def write_index(prepared: Prepared, samples: Iterable[Sample], progress: Progres
     prepared.files["map index"] = written.path
     if written.duplicates:
         prepared.notes.append(f"{written.duplicates} images have the pixels of another one: the first map counts")
+
+
+def _write_lines(prepared: Prepared, rows: Iterable[Mapping[str, Any]], kind: str) -> None:
+    path = prepared.out / f"{kind.replace(' ', '_')}.jsonl"
+    n = 0
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            n += 1
+    prepared.rows[kind] = n
+    prepared.files[kind] = path

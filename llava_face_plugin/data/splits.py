@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import FaceDataError
-from .conversations import Sample
-from .prepared import Prepared, write_questions, write_training
-
-SPLITS = ("train", "val", "test")
-"""Names of CelebA's partitions 0, 1 and 2."""
+from .manifest import SPLITS, Manifest
+from .prepared import Prepared
 
 DEFAULT_HOLDOUT = 0.1
 """Share of the train images that is held out where no val image is there (our default)."""
@@ -23,7 +19,9 @@ class SplitOptions:
     """What is written. ``holdout``: None = the val images, or, if there are none, ``DEFAULT_HOLDOUT`` of
     train; 0 = none; below 1 = a share of the train images; from 1 on = that many. ``limit`` and
     ``val_limit``: at most that many images, drawn by ``seed``. ``k`` questions an image in training,
-    ``val_k`` (None: one about every known attribute) in the question file."""
+    ``val_k`` (None: one about every known attribute) in the question file. ``styles``: of conversations, see
+    ``conversations.STYLES`` (empty: ``closed``, or ``choice`` where there are no attributes). ``balance``: choose
+    attributes by rarity, see ``conversations.rarity``."""
 
     split: str = "train"
     limit: int | None = None
@@ -33,6 +31,8 @@ class SplitOptions:
     val_k: int | None = None
     seed: int = 0
     text_only: int = 0
+    styles: tuple[str, ...] = ()
+    balance: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -47,37 +47,20 @@ class SplitOptions:
                 raise FaceDataError(f"{name}: must not be negative, got {value}")
 
 
-def write_splits(
-    prepared: Prepared,
-    split_of: np.ndarray,
-    groups: np.ndarray | None,
-    sample_at: Callable[[int], Sample],
-    options: SplitOptions,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Write the training JSON and the question file; returns the indices of the samples in each.
+def choose(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the manifest: those for conversations, those for questions.
 
-    Args:
-        split_of: (N,) int, 0 train, 1 val, 2 test: the samples that can be used.
-        groups: (N,) identities that must not be in both sets when samples are held out; None: unknown.
-        sample_at: the sample of an index.
+    Only images that are there. For ``split="train"`` no image and no known person is in both: train images of a
+    person who is also in val or test are left out and counted. For another split both are that split.
     """
     rng = np.random.default_rng([options.seed, 6])
     if options.split == "train":
-        train, val = _train_and_val(prepared, split_of, groups, options)
-        asked_name = "val"
+        train, val = _train_and_val(prepared, manifest, options)
     else:
-        train = val = np.flatnonzero(split_of == SPLITS.index(options.split))
-        asked_name = options.split
+        train = val = _present(manifest, options.split)
     train, val = _at_most(train, options.limit, rng), _at_most(val, options.val_limit, rng)
     if not len(train):
-        raise FaceDataError(f"no image of the {options.split} split is there")
-    write_training(
-        prepared, _samples(train, sample_at), split=options.split, k=options.k, seed=options.seed,
-        text_only=options.text_only,
-    )  # fmt: skip
-    if len(val):
-        prepared.rows[f"{asked_name} images"] = len(val)
-        write_questions(prepared, _samples(val, sample_at), split=asked_name, k=options.val_k, seed=options.seed)
+        raise FaceDataError(f"no image of the {options.split} split is there", "missing")
     return train, val
 
 
@@ -95,10 +78,14 @@ def hold_out(groups: np.ndarray, n: int, seed: int) -> np.ndarray:
     return chosen[index]
 
 
-def _train_and_val(
-    prepared: Prepared, split_of: np.ndarray, groups: np.ndarray | None, options: SplitOptions
-) -> tuple[np.ndarray, np.ndarray]:
-    train, val = np.flatnonzero(split_of == 0), np.flatnonzero(split_of == 1)
+def _present(manifest: Manifest, split: str) -> np.ndarray:
+    there = True if manifest.present is None else manifest.present
+    return np.flatnonzero((manifest.split == SPLITS.index(split)) & there)
+
+
+def _train_and_val(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> tuple[np.ndarray, np.ndarray]:
+    train, val = _present(manifest, "train"), _present(manifest, "val")
+    train = _strangers(prepared, manifest, train)
     if options.holdout is None and len(val):
         return train, val
     wanted = DEFAULT_HOLDOUT if options.holdout is None else options.holdout
@@ -107,18 +94,32 @@ def _train_and_val(
         return train, val[:0]
     if n >= len(train):
         raise FaceDataError(f"holdout: {n} images, but there are only {len(train)} train images")
-    held = hold_out(train if groups is None else groups[train], n, options.seed)
+    held = hold_out(_groups(manifest, train), n, options.seed)
     why = "no val image is there: " if not len(val) else ""
-    people = "identities may be in both" if groups is None else "no identity is in both"
+    people = "identities may be in both" if manifest.identity is None else "no identity is in both"
     prepared.notes.append(f"{why}{int(held.sum())} images were held out of train for questions ({people})")
     return train[~held], train[held]
+
+
+def _strangers(prepared: Prepared, manifest: Manifest, train: np.ndarray) -> np.ndarray:
+    """``train`` without the images of a person who is also in val or test, with or without an image there."""
+    if manifest.identity is None:
+        return train
+    elsewhere = manifest.identity[(manifest.split != 0) & (manifest.identity >= 0)]
+    known = np.isin(manifest.identity[train], elsewhere)
+    prepared.skip("person is also in val or test (train)", int(known.sum()))
+    return train[~known]
+
+
+def _groups(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """(N,) who is on each image; an image of nobody known is a group of its own."""
+    if manifest.identity is None:
+        return rows
+    people = manifest.identity[rows]
+    return np.where(people >= 0, people, -1 - rows)
 
 
 def _at_most(indices: np.ndarray, limit: int | None, rng: np.random.Generator) -> np.ndarray:
     if limit is None or len(indices) <= limit:
         return indices
     return np.sort(rng.choice(indices, limit, replace=False))
-
-
-def _samples(indices: np.ndarray, sample_at: Callable[[int], Sample]) -> Iterator[Sample]:
-    return (sample_at(int(i)) for i in indices)

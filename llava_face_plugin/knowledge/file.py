@@ -1,12 +1,14 @@
 """The knowledge file: what the correlation and logical modules know, counted once from the training labels.
 
-A safetensors file with the tensors ``joint`` (A, A), ``support`` (A, A) and ``known`` (A,), all int64, and
-one JSON header under the metadata key ``face_knowledge``: format, vocabulary, rows, rules, prompts, meta.
+A safetensors file with the tensors ``joint``, ``support`` and ``both``, (A, A) int64 (``Cooccurrence``), and one
+JSON header under the metadata key ``face_knowledge``: format, created_by, vocabulary, rows, rules, prompts, meta,
+and the sha256 of all that. Format 1 had ``known`` (A,) in place of ``both``, and no checksum.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,21 +24,21 @@ from .. import __version__
 from ..errors import FaceDataError
 from ..labels import prompt_of
 from ..registry import unknown_name
-from ..rulebook import Rule, check_rules
-from .cooccurrence import Cooccurrence, count, merge
-from .tally import RuleTally
+from ..rulebook import Rule, canonical, check_rules
+from .cooccurrence import Cooccurrence, count, is_count, merge
+from .tally import RuleTally, check_report
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "face_knowledge"
-_TENSORS = ("joint", "support", "known")
+_TENSORS = ("joint", "support", "both")
 
 
 @dataclass
 class Knowledge:
     """The contents of a knowledge file. Raises ``FaceDataError`` if its parts do not fit together.
 
-    ``prompts`` has one text per attribute of the vocabulary. ``meta`` is JSON: data set, split, rows, sha256
-    of the label file, created_by, rule_report (see ``RuleTally.weigh``).
+    ``prompts`` has one text per attribute of the vocabulary. ``meta`` is JSON: dataset, split, rows, sources (the
+    label files with their sha256; ``build``), created_by, max_rate, rule_report (see ``RuleTally.weigh``).
     """
 
     cooccurrence: Cooccurrence
@@ -46,17 +48,19 @@ class Knowledge:
 
     def __post_init__(self) -> None:
         names = self.cooccurrence.vocabulary
+        for name in names:
+            if canonical(name) != name or name.startswith("not "):
+                raise FaceDataError(f"{name!r} in the vocabulary is a literal or has stray blanks; expected a name")
         if len(set(names)) < len(names):
             raise FaceDataError("the vocabulary names an attribute twice")
-        square = (len(names), len(names))
-        for part, shape in (("joint", square), ("support", square), ("known", square[:1])):
-            array = getattr(self.cooccurrence, part)
-            if array.shape != shape or array.dtype != np.int64:
-                raise FaceDataError(f"{part} is {array.dtype} {array.shape}; expected int64 {shape}")
+        self.cooccurrence.check()
         check_rules(self.rules, names)
         for name in self.prompts:
             if name not in names:
                 raise FaceDataError(f"prompts: {unknown_name('attribute', name, names)}")
+        for name, text in self.prompts.items():
+            if not isinstance(text, str) or not text.strip():
+                raise FaceDataError(f"the prompt of {name!r} is {text!r:.80}; expected text")
         if missing := [name for name in names if name not in self.prompts]:
             raise FaceDataError(f"prompts: none for {', '.join(missing)}")
 
@@ -86,18 +90,26 @@ class Knowledge:
         for batch in batches:
             cooccurrence = merge(cooccurrence, count(vocabulary, (batch,)))
             tally.add(batch)
-        if cooccurrence.known.sum() == cooccurrence.joint.trace():
+        return cls.of(cooccurrence, tally.weigh(max_rate), {**meta, "max_rate": max_rate}, prompts)
+
+    @classmethod
+    def of(
+        cls,
+        counts: Cooccurrence,
+        weighed: tuple[list[Rule], list[dict[str, Any]]],
+        meta: Mapping[str, Any],
+        prompts: Mapping[str, str] | None = None,
+    ) -> Knowledge:
+        """From what is already counted: ``weighed`` is that of ``RuleTally.weigh``. Adds to ``meta`` as ``build``."""
+        if counts.known.sum() == counts.joint.trace():
             raise FaceDataError(
-                f"the labels ({cooccurrence.rows} rows) hold no 0 (absent). -1 means unknown here: "
+                f"the labels ({counts.rows} rows) hold no 0 (absent). -1 means unknown here: "
                 "map the -1 of CelebA's list_attr_celeba.txt to 0"
             )
-        kept, report = tally.weigh(max_rate)
-        made = {
-            "rows": cooccurrence.rows, "created_by": f"llava_face_plugin {__version__}",
-            "max_rate": max_rate, "rule_report": report,
-        }  # fmt: skip
-        defaults = {name: prompt_of(name) for name in cooccurrence.vocabulary}
-        return cls(cooccurrence, kept, {**defaults, **(prompts or {})}, {**meta, **made})
+        kept, report = weighed
+        made = {"rows": counts.rows, "created_by": f"llava_face_plugin {__version__}", "rule_report": report}
+        defaults = {name: prompt_of(name) for name in counts.vocabulary}
+        return cls(counts, kept, {**defaults, **(prompts or {})}, {**meta, **made})
 
     def save(self, path: str | Path) -> None:
         """Write the file in one step: readers see the old file or the whole new one, never a part."""
@@ -107,6 +119,7 @@ class Knowledge:
             "prompts": self.prompts, "meta": self.meta,
         }  # fmt: skip
         parts = {name: np.ascontiguousarray(getattr(self.cooccurrence, name)) for name in _TENSORS}
+        header["checksum"] = _checksum(header, parts)
         data = to_bytes(parts, {_KEY: json.dumps(header)})
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -128,12 +141,20 @@ class Knowledge:
         format.
         """
         header, arrays = _read(Path(path))
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (1, FORMAT):
             raise FaceDataError(
-                f"{path}: knowledge file of format {header.get('format')!r} (written by "
-                f"{header.get('created_by', 'an unknown version')}); this version reads format {FORMAT}"
+                f"{path}: knowledge file of format {header.get('format')!r:.40} (written by "
+                f"{header.get('created_by', 'an unknown version')!s:.60}); this version reads formats 1 and {FORMAT}"
             )
         try:
+            if header["format"] == 1:
+                arrays["both"] = _both_of_format_1(header["rows"], arrays["known"])
+            elif header["checksum"] != _checksum(header, arrays):
+                raise FaceDataError("its checksum is not that of its contents: it was damaged or edited")
+            for key, kind in (("vocabulary", list), ("rules", list), ("prompts", dict), ("meta", dict)):
+                if not isinstance(header[key], kind):
+                    raise FaceDataError(f"{key} is {header[key]!r:.60}")
+            check_report(header["meta"].get("rule_report", []))
             tensors = {name: arrays[name] for name in _TENSORS}
             counts = Cooccurrence(vocabulary=tuple(header["vocabulary"]), rows=header["rows"], **tensors)
             rules = [Rule.from_dict(rule) for rule in header["rules"]]
@@ -142,6 +163,31 @@ class Knowledge:
             raise FaceDataError(f"{path}: the knowledge file lacks {error}") from error
         except (FaceDataError, TypeError) as error:
             raise FaceDataError(f"{path}: not a valid knowledge file: {error}") from error
+
+
+def _checksum(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 of the header without its checksum, and of the tensors with their shapes."""
+    rest = {key: value for key, value in header.items() if key != "checksum"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in _TENSORS:
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _both_of_format_1(rows: Any, known: np.ndarray) -> np.ndarray:
+    """(A, A) rows in which both are known, where that follows from the rows in which each is."""
+    if not is_count(rows) or known.dtype != np.int64 or known.ndim != 1:
+        raise FaceDataError(f"rows is {rows!r:.60}, known is {known.dtype} {known.shape}; expected counts")
+    most = np.minimum.outer(known, known)
+    least = np.maximum(np.add.outer(known, known) - rows, 0)
+    np.fill_diagonal(least, known)
+    if (most != least).any():
+        raise FaceDataError(
+            "format 1 does not say in how many rows two attributes are known together, which differs between "
+            "attributes here: build it again with `llava-face knowledge build` or `llava-face prepare`"
+        )
+    return most
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

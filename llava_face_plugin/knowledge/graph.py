@@ -1,9 +1,9 @@
 """The correlation module: from P to a re-weighted graph, and graph convolutions over attribute prompts.
 
 FaceInsight names the steps (threshold tau, re-weighting omega, T^l = rho(C_hat T^(l-1) W^(l-1))) but the
-readable part of the paper gives no formula for the re-weighting. We use ML-GCN's (Chen et al., CVPR 2019),
-with sums over rows because P is conditioned on its row: our default, as are tau 0.4, omega 0.2, two layers
-and LeakyReLU(0.2).
+readable part of the paper gives no formula for the re-weighting. We use ML-GCN's (Chen et al., CVPR 2019,
+equations 7 and 8), with sums over rows because P is conditioned on its row: our default, as are tau 0.4,
+omega 0.2, two layers and LeakyReLU(0.2).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ..registry import unknown_name
 from .cooccurrence import Cooccurrence
 
 Edges = dict[str, dict[str, float]]
+NORMALISATIONS = ("row", "column", "symmetric", "ml-gcn")
+"""See ``reweight``."""
 
 
 def edges(cooc: Cooccurrence, tau: float, min_count: int = 50) -> Edges:
@@ -62,21 +64,53 @@ def correlation_matrix(
     return matrix
 
 
-def reweight(matrix: np.ndarray, omega: float) -> np.ndarray:
-    """C_hat, (A, A) float64, every row summing to 1, against over-smoothing (our default: ML-GCN's, by rows).
+def reweight(matrix: np.ndarray, omega: float, normalisation: str = "row") -> np.ndarray:
+    """C_hat, (A, A) float64, against over-smoothing. C is ``matrix``; its diagonal is not read.
 
-    Off the diagonal omega * C_ij / sum_{k != i} C_ik, on it 1 - omega; 1 in a row without neighbours. The
-    diagonal of ``matrix`` is not read. Raises ``FaceConfigError`` unless 0 <= omega <= 1.
+    ``normalisation`` names the form:
+
+    - ``row``: omega C_ij / sum_{k != i} C_ik off the diagonal and 1 - omega on it, 1 in a row without
+      neighbours, so that rows sum to 1. Equation 8 of the ML-GCN paper; our default.
+    - ``column``: the same of the transpose: omega C_ij / sum_{k != j} C_kj, columns sum to 1.
+    - ``symmetric``: omega D^-1/2 S D^-1/2 + (1 - omega) I with S = (C + C^T) / 2 and D its row sums; 1 on the
+      diagonal of an attribute without neighbours (ours). Symmetric, with eigenvalues from 1 - 2 omega to 1.
+    - ``ml-gcn``: what ML-GCN's code does (megvii-research/ML-GCN, util.py, ``gen_A`` and ``gen_adj``), which is
+      not its equation 8: A = omega / (1 - omega) C_ij / (sum_k C_kj + 1e-6) + I, then D^-1/2 A^T D^-1/2 with D
+      the row sums of A. Its constant 0.25 is omega 0.2. No row sums to 1.
+
+    Raises ``FaceConfigError`` unless 0 <= omega <= 1 (below 1 for ``ml-gcn``), and for another name.
     """
-    _require_unit("omega", omega)
+    _check_reweighting(omega, normalisation)
     c = np.array(matrix, dtype=np.float64)
     if c.ndim != 2 or c.shape[0] != c.shape[1]:
         raise ValueError(f"the correlation matrix has shape {c.shape}; expected a square")
     np.fill_diagonal(c, 0.0)
+    if normalisation == "ml-gcn":
+        a = omega / (1.0 - omega) * c / (c.sum(axis=0) + 1e-6) + np.eye(len(c))
+        return _scaled(a.T, a.sum(axis=1) ** -0.5)
+    if normalisation == "column":
+        return reweight(c.T, omega).T
+    if normalisation == "symmetric":
+        c = (c + c.T) / 2
     total = c.sum(axis=1)
-    c *= np.divide(omega, total, out=np.zeros_like(total), where=total > 0)[:, None]
+    inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+    c = omega * (_scaled(c, inverse**0.5) if normalisation == "symmetric" else c * inverse[:, None])
     np.fill_diagonal(c, np.where(total > 0, 1.0 - omega, 1.0))
     return c
+
+
+def _check_reweighting(omega: float, normalisation: str) -> None:
+    """Raise ``FaceConfigError`` for arguments that ``reweight`` does not take."""
+    _require_unit("omega", omega)
+    if normalisation not in NORMALISATIONS:
+        raise FaceConfigError(unknown_name("normalisation", normalisation, NORMALISATIONS))
+    if normalisation == "ml-gcn" and omega == 1.0:
+        raise FaceConfigError("omega is 1; normalisation 'ml-gcn' weighs by omega / (1 - omega) and needs less")
+
+
+def _scaled(matrix: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """diag(scale) matrix diag(scale)."""
+    return np.asarray(scale[:, None] * matrix * scale)
 
 
 class CorrelationModule(nn.Module):

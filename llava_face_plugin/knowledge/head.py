@@ -34,7 +34,8 @@ class KnowledgeHead(nn.Module):
         super().__init__()
         self.config = config
         vocabulary = config.vocabulary
-        c_hat = reweight(correlation_matrix(vocabulary, config.graph, binarize=config.binarize), config.omega)
+        c = correlation_matrix(vocabulary, config.graph, binarize=config.binarize)
+        c_hat = reweight(c, config.omega, config.normalisation)
         self.correlation = CorrelationModule(c_hat, width, config.hidden, config.layers)
         rules = [rule.rule for rule in config.rules]
         self.logic = LogicalModule(rules, vocabulary) if rules else None

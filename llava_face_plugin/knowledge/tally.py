@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..rulebook import Rule, check_rules, signed
-from .cooccurrence import checked_labels
+from ..errors import FaceDataError
+from ..rulebook import Clause, Rule, check_rules
+from .cooccurrence import Cooccurrence, checked_labels, is_count, wilson
 
 
 def violations(rule: Rule, labels: np.ndarray, vocabulary: Sequence[str]) -> tuple[int, int]:
@@ -18,8 +20,29 @@ def violations(rule: Rule, labels: np.ndarray, vocabulary: Sequence[str]) -> tup
     Only rows where all of the rule's attributes are known count. An implication applies where its antecedent
     holds; any other rule applies everywhere. Raises ``FaceDataError`` for unknown attributes or other labels.
     """
-    check_rules([rule], vocabulary)
-    return _count(rule, checked_labels(labels, vocabulary), list(vocabulary))
+    tally = RuleTally([rule], vocabulary)
+    tally.add(labels)
+    broken, applicable = tally.counts[0].tolist()
+    return broken, applicable
+
+
+def violations_in_counts(rule: Rule, counts: Cooccurrence) -> tuple[int, int] | None:
+    """``violations`` from the counts of pairs alone; None for a rule of more than two attributes.
+
+    Raises ``FaceDataError`` for unknown attributes.
+    """
+    check_rules([rule], counts.vocabulary)
+    names = rule.attributes()
+    if len(names) > 2:
+        return None
+    i, j = (counts.vocabulary.index(name) for name in (names[0], names[-1]))
+    joint, first, second = (int(part) for part in (counts.joint[i, j], counts.support[i, j], counts.support[j, i]))
+    neither = int(counts.both[i, j]) - first - second + joint
+    worlds = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
+    number = np.array([joint, first - joint, second - joint, neither])
+    columns = {names[0]: worlds[:, 0], names[-1]: worlds[:, 0 if i == j else 1]}
+    broken, applicable = ~_hold(rule.clauses(), columns), _hold(rule.antecedent(), columns) & (number >= 0)
+    return int(number[broken].sum()), int(number[applicable].sum())
 
 
 class RuleTally:
@@ -34,27 +57,56 @@ class RuleTally:
     def add(self, labels: np.ndarray) -> None:
         """Count one (N, A) batch."""
         labels = checked_labels(labels, self.vocabulary)
+        used = sorted({name for rule in self.rules for name in rule.attributes()}, key=self.vocabulary.index)
+        columns = {name: np.ascontiguousarray(labels[:, self.vocabulary.index(name)]) for name in used}
         for number, rule in enumerate(self.rules):
-            self.counts[number] += _count(rule, labels, self.vocabulary)
+            self.counts[number] += _count(rule, columns)
 
     def weigh(self, max_rate: float = 0.02) -> tuple[list[Rule], list[dict[str, Any]]]:
         """The rules broken by at most ``max_rate`` of the rows they apply to, and a report on all rules.
 
         A kept rule's weight is multiplied by 1 - rate (our default). A rule that applies to no row is kept as
-        it is: nothing speaks against it. Each report is JSON-ready: rule, group, violated, applicable, rate
-        (None if the rule applies to no row), kept.
+        it is: nothing speaks against it. Each report is JSON-ready: rule, group, violated, applicable, rate and
+        its 95 % Wilson interval (None if the rule applies to no row), kept, weight (0 if it is not), and the
+        ``definition`` of the rule as it was before.
         """
         kept, report = [], []
         for rule, (violated, applicable) in zip(self.rules, self.counts.tolist(), strict=True):
             rate = violated / applicable if applicable else None
             keep = rate is None or rate <= max_rate
+            weight = rule.weight * (1.0 - (rate or 0.0)) if keep else 0.0
             if keep:
-                kept.append(dataclasses.replace(rule, weight=rule.weight * (1.0 - (rate or 0.0))))
+                kept.append(dataclasses.replace(rule, weight=weight))
+            low, high = wilson(violated, applicable)
             report.append(
                 {"rule": rule.text(), "group": rule.group, "violated": violated, "applicable": applicable,
-                 "rate": rate, "kept": keep}
+                 "rate": rate, "interval": None if rate is None else [float(low), float(high)], "kept": keep,
+                 "weight": weight, "definition": rule.to_dict()}
             )  # fmt: skip
         return kept, report
+
+
+def check_report(report: Any) -> None:
+    """Raise ``FaceDataError`` unless it is a report of ``RuleTally.weigh``, of this version or an older one."""
+    if not isinstance(report, list):
+        raise FaceDataError(f"rule_report is {reprlib.repr(report)}; expected a list")
+    for number, entry in enumerate(report, start=1):
+        try:
+            texts = isinstance(entry["rule"], str) and isinstance(entry["group"], str)
+            counts = is_count(entry["violated"]) and is_count(entry["applicable"])
+            if (
+                not texts
+                or not counts
+                or entry["violated"] > entry["applicable"]
+                or not isinstance(entry["kept"], bool)
+            ):
+                raise FaceDataError("rule, group, violated, applicable or kept is not what it should be")
+            if entry["rate"] != (entry["violated"] / entry["applicable"] if entry["applicable"] else None):
+                raise FaceDataError("its rate is not violated / applicable")
+            if "definition" in entry:
+                Rule.from_dict(entry["definition"])
+        except (FaceDataError, KeyError, TypeError) as error:
+            raise FaceDataError(f"rule_report, entry {number}: {reprlib.repr(entry)}: {error}") from error
 
 
 def weigh(
@@ -67,17 +119,15 @@ def weigh(
     return tally.weigh(max_rate)
 
 
-def _count(rule: Rule, labels: np.ndarray, vocabulary: list[str]) -> tuple[int, int]:
-    """``violations`` on labels and a rule that are already checked."""
-    literals = [signed(literal) for literal in (*rule.if_, *rule.then, *rule.of)]
-    values = labels[:, [vocabulary.index(name) for name, _ in literals]]
-    values = values[(values >= 0).all(axis=1)]
-    holds = values == np.array([positive for _, positive in literals], dtype=values.dtype)
-    if rule.kind == "implication":
-        split = len(rule.if_)
-        holds = holds[holds[:, :split].all(axis=1), split:]
-    if rule.kind in ("implication", "at_least_one"):
-        broken = ~holds.any(axis=1)
-    else:
-        broken = holds.sum(axis=1) > 1
-    return int(broken.sum()), len(holds)
+def _count(rule: Rule, columns: dict[str, np.ndarray]) -> tuple[int, int]:
+    """``violations`` in (N,) label columns by name, of a rule whose names are checked."""
+    known = np.logical_and.reduce([columns[name] >= 0 for name in rule.attributes()])
+    broken = known & ~_hold(rule.clauses(), columns)  # which it cannot be where the rule does not apply
+    applicable = known & _hold(rule.antecedent(), columns)
+    return int(broken.sum()), int(applicable.sum())
+
+
+def _hold(clauses: Iterable[Clause], columns: dict[str, np.ndarray]) -> Any:
+    """(N,) bool: rows in which every clause has a literal that holds; a bare True without clauses."""
+    each = [np.logical_or.reduce([columns[n] == positive for n, positive in clause]) for clause in clauses]
+    return np.logical_and.reduce(each) if each else True

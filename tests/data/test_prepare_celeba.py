@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llava_face_plugin.data.celeba import prepare
 from llava_face_plugin.data.celeba_files import read_attributes, read_mapping
-from llava_face_plugin.data.splits import hold_out
+from llava_face_plugin.data.datasets import ReadOptions
+from llava_face_plugin.data.prepare import prepare as prepare_dataset
+from llava_face_plugin.data.prepared import Prepared
+from llava_face_plugin.data.splits import SplitOptions, hold_out
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge.file import Knowledge
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
@@ -24,6 +26,11 @@ needs_faces = pytest.mark.skipif(
     not (DATA / "celeba").is_dir(),
     reason="FACE_TEST_DATA is unset or has no celeba/: real faces are not part of the project",
 )
+
+
+def prepare(root: Path, out: Path, *, maps: str | Path | None = None, knowledge: bool = True, **splits) -> Prepared:  # type: ignore[no-untyped-def]
+    read = ReadOptions(maps=Path(maps) if maps is not None else None)
+    return prepare_dataset("celeba", root, out, read, SplitOptions(**splits), knowledge=knowledge)
 
 
 def rows_of(path: Path) -> list[dict]:  # type: ignore[type-arg]

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from llava_face_plugin.data.celeba_files import read_attributes
-from llava_face_plugin.data.celebamask_hq import derive, prepare
+from llava_face_plugin.data.datasets import ReadOptions
+from llava_face_plugin.data.datasets.celebamask_hq import derive
+from llava_face_plugin.data.prepare import prepare as prepare_dataset
+from llava_face_plugin.data.prepared import Prepared
+from llava_face_plugin.data.splits import SplitOptions
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
 from llava_face_plugin.maps.files import open_image, read_map, write_map
@@ -22,6 +26,11 @@ needs_faces = pytest.mark.skipif(
     not (DATA / "celebamask_hq").is_dir(),
     reason="FACE_TEST_DATA is unset or has no celebamask_hq/: real faces are not part of the project",
 )
+
+
+def prepare(root: Path, out: Path, *, celeba_root: Path | None = None, knowledge: bool = True, **splits) -> Prepared:  # type: ignore[no-untyped-def]
+    read = ReadOptions(celeba_root=celeba_root)
+    return prepare_dataset("celebamask_hq", root, out, read, SplitOptions(**splits), knowledge=knowledge)
 
 
 def simple(root: Path) -> Path:

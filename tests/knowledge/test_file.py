@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -17,9 +18,9 @@ RULES = [Rule("implication", ("Bald",), ("Male",), group="gender"), Rule("implic
 LABELS = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 0], [0, -1, 1]] * 10, dtype=np.int8)
 
 
-def built(**kwargs: object) -> Knowledge:
+def built(labels: np.ndarray = LABELS, **kwargs: object) -> Knowledge:
     meta = {"dataset": "drawn", "split": "train", "sha256": "00"}
-    return Knowledge.build(NAMES, iter([LABELS[:7], LABELS[7:]]), RULES, 0.02, meta, **kwargs)  # type: ignore[arg-type]
+    return Knowledge.build(NAMES, iter([labels[:7], labels[7:]]), RULES, 0.02, meta, **kwargs)  # type: ignore[arg-type]
 
 
 def test_build() -> None:
@@ -38,7 +39,7 @@ def test_round_trip(tmp_path: Path) -> None:
     knowledge, path = built(), tmp_path / "k.safetensors"
     knowledge.save(path)
     again = Knowledge.load(str(path))
-    for part in ("joint", "support", "known"):
+    for part in ("joint", "support", "both"):
         np.testing.assert_array_equal(getattr(again.cooccurrence, part), getattr(knowledge.cooccurrence, part))
         assert getattr(again.cooccurrence, part).dtype == np.int64
     assert again.vocabulary == NAMES and again.cooccurrence.rows == 40
@@ -70,21 +71,29 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 def rewritten(path: Path, **changes: object) -> None:
     """Save a knowledge file with keys of its header replaced, or (None) removed."""
-    knowledge = built()
+    knowledge = built(labels=np.maximum(LABELS, 0))
     counts = knowledge.cooccurrence
     header = {
         "format": 1, "created_by": "llava_face_plugin 9.9", "vocabulary": list(NAMES), "rows": 40,
         "rules": [rule.to_dict() for rule in knowledge.rules], "prompts": knowledge.prompts, "meta": {},
     } | changes  # fmt: skip
     header = {key: value for key, value in header.items() if value is not None}
-    tensors = {"joint": counts.joint, "support": counts.support, "known": counts.known}
+    tensors = {"joint": counts.joint, "support": counts.support, "known": np.ascontiguousarray(counts.known)}
     save_file(tensors, path, {"face_knowledge": json.dumps(header)})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2 .written by llava_face_plugin 9.9.; this version reads format 1"),
+        ({"format": 3}, "format 3 .written by llava_face_plugin 9.9.; this version reads formats 1 and 2"),
+        ({"format": 2}, "lacks 'checksum'"),
+        ({"format": 2, "checksum": "00", "rows": 7}, "lacks 'both'"),
+        ({"rows": -3}, "not a valid knowledge file"),
+        ({"rows": "40"}, "not a valid knowledge file"),
+        ({"vocabulary": ["Bald", "not Bald", "Male"]}, "'not Bald' in the vocabulary is a literal"),
+        ({"vocabulary": ["Bald", 3, "Male"]}, "3 is not an attribute name"),
+        ({"prompts": {"Bald": "", "Wearing_Hat": "h", "Male": "m"}}, "the prompt of 'Bald' is ''"),
+        ({"meta": 3}, "meta is 3"),
         ({"vocabulary": None}, "lacks 'vocabulary'"),
         ({"vocabulary": ["Bald", "Male"]}, r"joint is int64 \(3, 3\); expected int64 \(2, 2\)"),
         ({"vocabulary": ["Bald", "Male", "Male"]}, "names an attribute twice"),
@@ -124,7 +133,7 @@ def test_broken_files(tmp_path: Path) -> None:
     with pytest.raises(FaceDataError, match="is not JSON"):
         Knowledge.load(path)
     save_file({"known": np.zeros(3, dtype=np.int64)}, path, {"face_knowledge": '{"format": 1}'})
-    with pytest.raises(FaceDataError, match="lacks 'joint'"):
+    with pytest.raises(FaceDataError, match="lacks 'rows'"):
         Knowledge.load(path)
 
 
@@ -135,3 +144,53 @@ def test_build_refuses_what_does_not_fit() -> None:
         Knowledge.build(NAMES, [LABELS * 3], RULES, 0.02, {})
     with pytest.raises(FaceDataError, match="hold no 0"):  # CelebA's own -1/1 coding, not mapped to 0/1
         Knowledge.build(NAMES, [np.where(LABELS == 0, -1, LABELS)], RULES, 0.02, {})
+
+
+def test_format_1_is_read_where_it_says_enough(tmp_path: Path) -> None:
+    path = tmp_path / "k.safetensors"
+    rewritten(path)
+    old = Knowledge.load(path)
+    new = count(NAMES, [np.maximum(LABELS, 0)])
+    for part in ("joint", "support", "both", "known"):
+        np.testing.assert_array_equal(getattr(old.cooccurrence, part), getattr(new, part))
+    labels = LABELS.copy()
+    labels[:5, 2] = -1  # now two attributes are unknown in some rows, and in which together is not in format 1
+    counts = count(NAMES, [labels])
+    tensors = {"joint": counts.joint, "support": counts.support, "known": np.ascontiguousarray(counts.known)}
+    header = {"format": 1, "vocabulary": NAMES, "rows": 40, "rules": [], "prompts": built().prompts, "meta": {}}
+    save_file(tensors, path, {"face_knowledge": json.dumps(header)})
+    with pytest.raises(FaceDataError, match="format 1 does not say .* build it again"):
+        Knowledge.load(path)
+
+
+def test_an_edited_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "k.safetensors"
+    built().save(path)
+    whole = path.read_bytes()
+    for old, new in ((b"drawn", b"other"), (b"wearing hat", b"wearing hut"), (b"Bald =>", b"Cald =>")):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(FaceDataError, match="checksum"):
+            Knowledge.load(path)
+    path.write_bytes(whole[:-8] + b"\x01" + whole[-7:])
+    with pytest.raises(FaceDataError, match="checksum"):
+        Knowledge.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("joint", -1, "joint is below 0"),
+        ("joint", 41, "support is below joint"),
+        ("support", 39, "support is above the rows with y_i"),
+        ("both", 1, "both is below"),
+        ("both", 41, "both is above"),
+    ],
+)
+def test_impossible_counts_are_refused(part: str, value: int, message: str) -> None:
+    counts = count(NAMES, [LABELS])
+    array = getattr(counts, part).copy()
+    array[0, 2] = array[2, 0] = value
+    with pytest.raises(FaceDataError, match=message):
+        dataclasses.replace(counts, **{part: array}).check()
+    counts.check()

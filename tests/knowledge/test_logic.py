@@ -4,6 +4,9 @@ import copy
 import itertools
 import math
 import pickle
+import random
+from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ import torch
 
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge import LogicalModule, Rule, load_rules
+from llava_face_plugin.knowledge.diagram import compile_clauses
+from llava_face_plugin.knowledge.rules import _loss as diagram_loss
+from llava_face_plugin.rulebook import Kind
 
 NAMES = ("a", "b", "c", "d", "e")
 RULES = [
@@ -23,6 +29,12 @@ RULES = [
     Rule("at_least_one", of=("not e",)),
     Rule("at_most_one", of=("d", "e")),
     Rule("implication", ("not a", "b", "d"), ("e",)),
+    Rule("exactly_one", of=("a", "b", "c", "d", "e")),
+    Rule("exactly_one", of=("not b", "d")),
+    Rule("implication", ("a", "not b"), ("c",), if_joint="any"),
+    Rule("implication", ("a", "b"), ("c", "not d"), if_joint="any"),
+    Rule("implication", ("a", "b"), ("not c", "d", "e"), then_joint="all"),
+    Rule("implication", ("a", "not c", "e"), ("b", "d"), if_joint="any", then_joint="all"),
 ]
 
 
@@ -33,19 +45,93 @@ def holds(rule: Rule, world: dict[str, bool]) -> bool:
         return not world[literal[4:]] if literal.startswith("not ") else world[literal]
 
     if rule.kind == "implication":
-        return not all(map(true, rule.if_)) or any(map(true, rule.then))
+        joints = {"all": all, "any": any}
+        return not joints[rule.if_joint](map(true, rule.if_)) or joints[rule.then_joint](map(true, rule.then))
     number = sum(map(true, rule.of))
-    return number >= 1 if rule.kind == "at_least_one" else number <= 1
+    return {"at_least_one": number >= 1, "exactly_one": number == 1}.get(rule.kind, number <= 1)
 
 
-def brute_force(rule: Rule, logits: torch.Tensor) -> torch.Tensor:
+def brute_force(rule: Rule, logits: torch.Tensor, names: Sequence[str] = NAMES) -> torch.Tensor:
     """-log P(rule holds), float64, by summing over all 2^n assignments."""
     p = torch.sigmoid(logits.double())
     total = torch.zeros(len(logits), dtype=torch.float64)
-    for bits in itertools.product((False, True), repeat=len(NAMES)):
-        if holds(rule, dict(zip(NAMES, bits, strict=True))):
+    for bits in itertools.product((False, True), repeat=len(names)):
+        if holds(rule, dict(zip(names, bits, strict=True))):
             total = total + torch.stack([p[:, i] if bit else 1 - p[:, i] for i, bit in enumerate(bits)]).prod(0)
     return -torch.log(total)
+
+
+def random_rules(seed: int, names: Sequence[str], number: int) -> list[Rule]:
+    """Rules of every kind and form, with random signs and joints."""
+    rng, rules = random.Random(seed), []
+    for _ in range(number):
+        kind = rng.choice(get_args(Kind))
+        least = 1 if kind == "at_least_one" else 2
+        chosen = rng.sample(list(names), rng.randint(least, len(names)))
+        literals = tuple(rng.choice(("", "not ")) + name for name in chosen)
+        if kind == "implication":
+            cut = rng.randint(1, len(literals) - 1)
+            joints = {"if_joint": rng.choice(("all", "any")), "then_joint": rng.choice(("all", "any"))}
+            rules.append(Rule(kind, literals[:cut], literals[cut:], **joints))
+        else:
+            rules.append(Rule(kind, of=literals))
+    return rules
+
+
+@pytest.mark.parametrize("size", [2, 5, 8])
+def test_random_rule_sets_equal_brute_force(size: int) -> None:
+    names = tuple("abcdefgh"[:size])
+    rules = random_rules(size, names, 40)
+    assert {rule.kind for rule in rules} == set(get_args(Kind))
+    logits = 3 * torch.randn(6, size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    logic = LogicalModule(rules, names)
+    exact, single = logic.rule_losses(logits), logic.rule_losses(logits.float())
+    assert exact.dtype == torch.float64 and single.dtype == torch.float32
+    worlds = torch.tensor(list(itertools.product((0, 1), repeat=size)), dtype=torch.int8)
+    rates = logic.violation_rate(worlds)
+    for number, rule in enumerate(rules):
+        expected = brute_force(rule, logits, names)
+        torch.testing.assert_close(exact[:, number], expected, rtol=1e-9, atol=1e-12, msg=rule.text())
+        torch.testing.assert_close(single[:, number].double(), expected, rtol=3e-5, atol=1e-7, msg=rule.text())
+        kept = [holds(rule, dict(zip(names, map(bool, world), strict=True))) for world in worlds.tolist()]
+        assert rates[number].item() == pytest.approx(1 - sum(kept) / len(kept), abs=1e-6), rule.text()
+
+
+def test_gradcheck() -> None:
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64, requires_grad=True)
+    logic = LogicalModule([*RULES, *random_rules(1, NAMES, 20)], NAMES)
+    assert torch.autograd.gradcheck(logic.rule_losses, (logits,))
+    labels = torch.tensor([[1, 0, 1, 0, 1], [-1, 0, 1, 1, -1], [-1] * 5], dtype=torch.int8)
+    assert torch.autograd.gradcheck(lambda x: logic.loss_per_sample(x, labels), (logits,))
+
+
+def test_a_diagram_of_rules_together_is_their_joint_probability() -> None:
+    """Not offered as a loss (its weights would be lost), but the compiler is not limited to one rule."""
+    rules = [RULES[0], RULES[3], RULES[5], Rule("exactly_one", of=("a", "d", "e"))]
+    clauses = [clause for rule in rules for clause in rule.clauses()]
+    logits = torch.randn(7, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    p, total = torch.sigmoid(logits), torch.zeros(7, dtype=torch.float64)
+    for bits in itertools.product((False, True), repeat=5):
+        if all(holds(rule, dict(zip(NAMES, bits, strict=True))) for rule in rules):
+            total += torch.stack([p[:, i] if bit else 1 - p[:, i] for i, bit in enumerate(bits)]).prod(0)
+    for order in ((), NAMES, NAMES[::-1]):
+        diagram = compile_clauses(clauses, order)
+        signs = torch.tensor([1.0 if positive else -1.0 for _, positive in diagram.literals], dtype=torch.float64)
+        x = logits[:, [NAMES.index(name) for name, _ in diagram.literals]] * signs
+        loss = diagram_loss(diagram.layers, torch.nn.functional.logsigmoid(x), torch.nn.functional.logsigmoid(-x))
+        torch.testing.assert_close(loss, -total.log())
+
+
+def test_diagrams_stay_narrow_and_of_one_form() -> None:
+    many = compile_clauses(Rule("exactly_one", of=tuple(f"a{i}" for i in range(20))).clauses())
+    assert max(map(len, many.layers)) == 2 and len(many.layers) == 20
+    pairs = [("a", "b"), ("not a", "b"), ("a", "not c"), ("not d", "not e")]
+    forms = {compile_clauses(Rule("implication", (a,), (b,)).clauses()).layers for a, b in pairs}
+    forms |= {compile_clauses(Rule(kind, of=("a", "b")).clauses()).layers for kind in ("exclusion", "at_most_one")}
+    assert len(forms) == 1
+    for clauses in ((), ((("a", True),), (("a", False),)), ((("a", True), ("a", False)),)):
+        with pytest.raises(ValueError, match="make no rule"):
+            compile_clauses(clauses)
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0, 8.0])
@@ -65,6 +151,7 @@ def test_golden_values_at_even_odds() -> None:
     """At p = 1/2 a rule's probability is its share of true worlds."""
     losses = LogicalModule(RULES, NAMES).rule_losses(torch.zeros(1, 5))[0]
     shares = [3 / 4, 5 / 16, 15 / 16, 3 / 4, 4 / 8, 15 / 16, 1 / 2, 3 / 4, 15 / 16]
+    shares += [5 / 32, 1 / 2, 5 / 8, 13 / 16, 25 / 32, 11 / 32]
     torch.testing.assert_close(losses, -torch.tensor(shares).log())
 
 
@@ -81,6 +168,14 @@ def test_small_losses_keep_their_relative_accuracy() -> None:
     losses = LogicalModule(rules, NAMES).rule_losses(torch.full((1, 5), -20.0))[0]
     both = 1 / (1 + math.exp(20)) ** 2
     torch.testing.assert_close(losses, torch.tensor([both, 3 * both]), rtol=1e-4, atol=0.0)
+    rules = [
+        Rule("implication", ("a", "b"), ("not c", "not d"), then_joint="all"),
+        Rule("implication", ("a", "b"), ("not c",), if_joint="any"),
+        Rule("exactly_one", of=("not a", "b", "c")),
+    ]
+    losses = LogicalModule(rules, NAMES).rule_losses(torch.full((1, 5), -20.0))[0]
+    one = 1 / (1 + math.exp(20))  # (a and b and (c or d)), ((a or b) and c), (a, or b, or c)
+    torch.testing.assert_close(losses, torch.tensor([2 * one**3, 2 * one**2, 3 * one]), rtol=1e-4, atol=0.0)
 
 
 def test_certain_violations_have_exact_values_and_gradients() -> None:
@@ -96,6 +191,16 @@ def test_certain_violations_have_exact_values_and_gradients() -> None:
     assert loss.item() == pytest.approx(2e4 - math.log(3), rel=1e-6)
     (grad,) = torch.autograd.grad(loss, x)
     torch.testing.assert_close(grad, torch.tensor([[2 / 3, 2 / 3, 2 / 3, 0.0, 0.0]]), rtol=1e-3, atol=0.0)
+    # Exactly one of three, all impossible: H = 3 e^-x, the loss x - log 3, a third of the pull each.
+    x = torch.full((1, 5), -1e4, requires_grad=True)
+    loss = LogicalModule([Rule("exactly_one", of=("a", "b", "c"))], NAMES).rule_losses(x).sum()
+    assert loss.item() == pytest.approx(1e4 - math.log(3), rel=1e-6)
+    (grad,) = torch.autograd.grad(loss, x)
+    torch.testing.assert_close(grad, torch.tensor([[-1 / 3, -1 / 3, -1 / 3, 0.0, 0.0]]), rtol=1e-3, atol=0.0)
+    # a or b => c and d, a and b sure, c and d impossible: H = 2 e^-2x, for neither a nor b, or both c and d.
+    x = torch.tensor([[40.0, 40.0, -40.0, -40.0, 0.0]], requires_grad=True)
+    rule = Rule("implication", ("a", "b"), ("c", "d"), if_joint="any", then_joint="all")
+    assert LogicalModule([rule], NAMES).rule_losses(x).item() == pytest.approx(80 - math.log(2), rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -4,16 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from llava_face_plugin.data.datasets import celebvhq, fairface, maadface, rafdb
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge import Rule, check_rules, load_rules
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
+from llava_face_plugin.rulebook import builtin_rules, dump_rules
 
 MADE = (
     "Male", "Young", "Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Eyeglasses",
     "Mustache", "Goatee", "No_Beard", "Smiling", "Mouth_Slightly_Open", "Wearing_Hat", "Wearing_Earrings",
     "Wearing_Necklace", "Wearing_Lipstick", "Heavy_Makeup", "Rosy_Cheeks",
 )  # fmt: skip
+
+EXPRESSIONS = tuple(f"expression:{value}" for value in rafdb.EXPRESSIONS)
+FAIRFACE = tuple(f"{column}:{value}" for column, values in fairface.CLASSES.items() for value in values)
 
 
 @pytest.mark.parametrize(
@@ -24,11 +30,75 @@ MADE = (
         (Rule("exclusion", of=("A", "B")), "not both A and B", ("A", "B")),
         (Rule("at_most_one", of=("A", "B", "C")), "at most one of {A, B, C}", ("A", "B", "C")),
         (Rule("at_least_one", of=("A", "not B")), "at least one of {A, not B}", ("A", "B")),
+        (Rule("exactly_one", of=("A", "not B")), "exactly one of {A, not B}", ("A", "B")),
+        (Rule("implication", ("A", "B"), ("C",), if_joint="any"), "A or B => C", ("A", "B", "C")),
+        (
+            Rule("implication", ("A", "!B"), ("C", "D"), if_joint="any", then_joint="all", description="why"),
+            "A or not B => C and D",
+            ("A", "B", "C", "D"),
+        ),
     ],
 )
 def test_text_attributes_and_json_round_trip(rule: Rule, text: str, attributes: tuple[str, ...]) -> None:
     assert rule.text() == text and rule.attributes() == attributes
     assert Rule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "clauses", "antecedent"),
+    [
+        ("{if: A, then: B}", ["not A|B"], ["A"]),
+        ("{if: [A, B], then: [C, not D]}", ["not A|not B|C|not D"], ["A", "B"]),
+        ("{if: {any: [A, B]}, then: C}", ["not A|C", "not B|C"], ["A|B"]),
+        ("{if: {all: [A, B]}, then: {any: [C, D]}}", ["not A|not B|C|D"], ["A", "B"]),
+        ("{if: A, then: {all: [C, not D]}}", ["not A|C", "not A|not D"], ["A"]),
+        (
+            "{if: {any: [A, B]}, then: {all: [C, D]}}",
+            ["not A|C", "not A|D", "not B|C", "not B|D"],
+            ["A|B"],
+        ),
+        ("{kind: exclusion, of: [A, B]}", ["not A|not B"], []),
+        ("{kind: at_most_one, of: [A, not B, C]}", ["not A|B", "not A|not C", "B|not C"], []),
+        ("{kind: at_least_one, of: [A, not B]}", ["A|not B"], []),
+        ("{kind: exactly_one, of: [A, B, C]}", ["A|B|C", "not A|not B", "not A|not C", "not B|not C"], []),
+    ],
+)
+def test_clauses_by_hand(text: str, clauses: list[str], antecedent: list[str]) -> None:
+    rule = Rule.from_dict(yaml.safe_load(text))
+
+    def written(found: tuple[tuple[tuple[str, bool], ...], ...]) -> list[str]:
+        return ["|".join(name if positive else f"not {name}" for name, positive in clause) for clause in found]
+
+    assert written(rule.clauses()) == clauses and written(rule.antecedent()) == antecedent
+    assert Rule.from_dict(rule.to_dict()) == rule
+
+
+def test_one_literal_joins_in_one_way() -> None:
+    assert Rule.from_dict({"if": {"any": "A"}, "then": {"all": ["B"]}}) == Rule("implication", ("A",), ("B",))
+    both = Rule.from_dict({"if": {"all": ["A", "B"]}, "then": {"any": ["C", "D"]}})
+    assert both == Rule("implication", ("A", "B"), ("C", "D")) and both.to_dict()["if"] == ["A", "B"]
+    with pytest.raises(FaceDataError, match="join by all or any, not 'some'"):
+        Rule("implication", ("A", "B"), ("C",), if_joint="some")  # type: ignore[arg-type]
+    with pytest.raises(FaceDataError, match="is not an attribute name"):
+        Rule("at_least_one", of=("A" * 201,))
+
+
+def test_dumped_rules_are_read_back(tmp_path: Path) -> None:
+    odd = Rule("at_least_one", of=("not No: x", "yes", "race:East Asian", "5_o", "1_000"), source="a, b: 'c' {d}")
+    rules = [odd, *(rule for name in builtin_rules() for rule in load_rules(name))]
+    path = tmp_path / "r.yaml"
+    path.write_text(dump_rules(rules, "all: of them"))
+    assert load_rules(path) == rules
+    assert len(path.read_text().splitlines()) == 2 + len(rules)
+
+
+def test_a_source_for_all_rules_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("source: here\nrules:\n  - {if: A, then: B}\n  - {if: A, then: C, source: there}\n")
+    assert [rule.source for rule in load_rules(path)] == ["here", "there"]
+    path.write_text("source: 3\nrules:\n  - {if: A, then: B}\n")
+    with pytest.raises(FaceDataError, match="rule 1: source is 3; expected text"):
+        load_rules(path)
 
 
 def test_dict_keys() -> None:
@@ -63,7 +133,11 @@ def test_dict_keys() -> None:
         ("{if: A, then: not A}", "occurs twice in 'A => not A'"),
         ("{if: A, then: not not B}", "single 'not'"),
         ("{if: A, then: [1]}", "1 is not an attribute name"),
-        ("{if: A, then: {B: 1}}", "expected an attribute name or a list"),
+        ("{if: A, then: {B: 1}}", r"expected {all: \[...\]} or {any: \[...\]}"),
+        ("{if: A, then: {any: 7}}", "'then: any' is 7; expected an attribute name or a list"),
+        ("{if: {any: [A], all: [B]}, then: C}", "expected {all"),
+        ("{kind: exactly_one, of: [A]}", "at least two attributes"),
+        ("{kind: implication, if: A, then: B, description: 3}", "description is 3; expected text"),
         ("{if: A, then: B, weight: heavy}", "weight is 'heavy'"),
         ("{if: A, then: B, weight: -1}", "weight is -1; expected a number from 0 to 1"),
         ("{if: A, then: B, weight: .nan}", "weight is nan"),
@@ -114,14 +188,24 @@ def test_check_rules_suggests() -> None:
         check_rules([Rule("implication", ("Goatee",), ("Mael",))], CELEBA_ATTRIBUTES)
 
 
-@pytest.mark.parametrize(("name", "vocabulary"), [("celeba", CELEBA_ATTRIBUTES), ("made", MADE)])
+@pytest.mark.parametrize(
+    ("name", "vocabulary"),
+    [("celeba", CELEBA_ATTRIBUTES), ("made", MADE), ("maadface", maadface.ATTRIBUTES),
+     ("celebvhq", celebvhq.VOCABULARY),
+     ("fairface", FAIRFACE), ("expressions", EXPRESSIONS)],
+)  # fmt: skip
 def test_builtin_rules(name: str, vocabulary: tuple[str, ...]) -> None:
     rules = load_rules(name)
     check_rules(rules, vocabulary)
-    assert len({rule.text() for rule in rules}) == len(rules) > 10
+    assert len({rule.text() for rule in rules}) == len(rules) >= 1
     for rule in rules:
-        assert (rule.group == "gender") == ("Male" in rule.attributes()), rule.text()
-        assert rule.group and rule.weight == 1.0
+        male = any(a.lower().endswith("male") for a in rule.attributes())
+        assert (rule.group == "gender") == male, rule.text()
+        assert rule.group and rule.weight == 1.0 and rule.source
+
+
+def test_every_builtin_set_is_tested() -> None:
+    assert set(builtin_rules()) == {"celeba", "made", "maadface", "celebvhq", "fairface", "expressions"}
 
 
 def test_made_rules_are_those_of_the_generator() -> None:

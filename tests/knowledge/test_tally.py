@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,9 @@ LABELS = np.array(
             (3, 5),
         ),  # rows 0, 1, 4, 5, 6; rows 0, 4, 6 have two or more
         (Rule("at_least_one", of=("a", "b", "c")), (1, 5)),  # row 5 has none
+        (Rule("exactly_one", of=("a", "b", "c")), (4, 5)),  # of those only row 1 has exactly one
+        (Rule("implication", ("a", "b"), ("c",), if_joint="any"), (2, 4)),  # rows 0, 1, 4, 6; rows 0, 1 lack c
+        (Rule("implication", ("a",), ("b", "c"), then_joint="all"), (2, 3)),  # rows 0, 1, 6; 0 lacks c, 1 both
         (Rule("at_least_one", of=("not a",)), (4, 7)),  # rows 0, 1, 2, 6 have a; row 3 is not known
     ],
 )
@@ -45,11 +50,16 @@ def test_weights_and_report_over_a_stream() -> None:
     kept, report = weigh(rules, iter([labels[:30], labels[30:]]), NAMES, max_rate=0.02)
     assert [rule.text() for rule in kept] == ["a => b", "c => b"]
     assert [rule.weight for rule in kept] == pytest.approx([0.98, 0.5])
-    assert report == [
-        {"rule": "a => b", "group": "", "violated": 1, "applicable": 50, "rate": 0.02, "kept": True},
-        {"rule": "a => c", "group": "g", "violated": 50, "applicable": 50, "rate": 1.0, "kept": False},
-        {"rule": "c => b", "group": "", "violated": 0, "applicable": 0, "rate": None, "kept": True},
+    short = [{key: entry[key] for key in ("violated", "applicable", "rate", "kept", "weight")} for entry in report]
+    assert short == [
+        {"violated": 1, "applicable": 50, "rate": 0.02, "kept": True, "weight": 0.98},
+        {"violated": 50, "applicable": 50, "rate": 1.0, "kept": False, "weight": 0.0},
+        {"violated": 0, "applicable": 0, "rate": None, "kept": True, "weight": 0.5},
     ]
+    assert [(entry["rule"], entry["group"]) for entry in report] == [("a => b", ""), ("a => c", "g"), ("c => b", "")]
+    assert report[0]["interval"] == pytest.approx([0.003539, 0.104957], abs=1e-6) and report[2]["interval"] is None
+    assert [Rule.from_dict(entry["definition"]) for entry in report] == rules
+    assert json.loads(json.dumps(report)) == report
 
 
 def test_unknown_attributes_and_wrong_labels_are_refused() -> None:

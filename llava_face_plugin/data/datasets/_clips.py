@@ -1,0 +1,71 @@
+"""Video sets: which picture stands for a clip. LLaVA reads images, so frames are needed, and none are made here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .base import ReadOptions
+
+FRAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+VIDEOS = (".mp4", ".avi", ".flv", ".mkv", ".mov", ".webm")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """``images`` (N,) str as in ``Manifest.images``; ``present`` (N,) bool: a frame is there (None: nobody looked)."""
+
+    images: np.ndarray
+    present: np.ndarray | None
+    notes: tuple[str, ...] = ()
+
+
+def find_clips(root: Path, options: ReadOptions, prefix: str, stems: np.ndarray, video: str) -> Clips:
+    """The middle frame (by name; our default) of every clip's folder of frames.
+
+    ``prefix``: as of ``below``. Where there are no frames the image is the path of the video, ``stem`` + ``video``
+    (the official ending), and it counts as not there: its frames have to be extracted first. Where nobody looks
+    for images it is that path too.
+    """
+    names = stems.tolist()
+    if not options.look_for_images or not names:
+        return Clips(np.array([f"{prefix}{s}{video}" for s in names], dtype=np.str_), None)
+    images, present, videos = [], np.zeros(len(names), dtype=bool), 0
+    listed: dict[str, frozenset[str]] = {}
+    for i, stem in enumerate(names):
+        frame = _middle(root, prefix + stem, listed)
+        present[i] = frame is not None
+        images.append(frame or f"{prefix}{stem}{video}")
+        videos += frame is None and any(_is_there(root, prefix + stem + v, listed) for v in VIDEOS)
+    return Clips(np.array(images, dtype=np.str_), present, _notes(present, videos))
+
+
+def _middle(root: Path, clip: str, listed: dict[str, frozenset[str]]) -> str | None:
+    if not _is_there(root, clip, listed):
+        return None
+    folder = root / clip
+    frames = sorted(f for f in os.listdir(folder) if f.lower().endswith(FRAMES)) if folder.is_dir() else []
+    return f"{clip}/{frames[len(frames) // 2]}" if frames else None
+
+
+def _is_there(root: Path, path: str, listed: dict[str, frozenset[str]]) -> bool:
+    folder, _, name = path.rpartition("/")
+    if folder not in listed:
+        place = root / folder
+        listed[folder] = frozenset(os.listdir(place)) if place.is_dir() else frozenset()
+    return name in listed[folder]
+
+
+def _notes(present: np.ndarray, videos: int) -> tuple[str, ...]:
+    notes = []
+    if present.any():
+        notes.append(f"{int(present.sum()):,} clips are shown by their middle frame")
+    if videos:
+        notes.append(
+            f"{videos:,} clips are there as videos only. LLaVA reads images: extract frames into a folder of the "
+            "clip's name next to it (ffmpeg -i CLIP.mp4 -vf fps=2 CLIP/%05d.jpg)"
+        )
+    return tuple(notes)

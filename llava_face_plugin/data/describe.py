@@ -1,0 +1,198 @@
+"""FaceInsight-style descriptions, put together from the known attributes alone.
+
+The order is that of the answers in Fig. 1 of the paper: race and gender, age; face shape, forehead, chin; hair,
+expression; eyebrows; eyes, bags, eyewear; nose; mouth; beard; accessories. The sentences are our default: the paper
+shows a figure, no templates. ``Attractive`` and ``Blurry`` are judgements of taste and of the picture, not of the face,
+and are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .wording import ACTIONS, key_of, words
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a sentence speaks of. Keys are (attribute as ``wording.key_of`` spells it, its value)."""
+
+    topic: str
+    head: str = ""
+    """The noun that adjectives stand before; with ``{}`` where it takes an article."""
+    adjectives: Mapping[str, str] = field(default_factory=dict)
+    phrases: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """The keys of all attributes of this region."""
+        return tuple(dict.fromkeys((*self.adjectives, *(name for name, _ in self.phrases))))
+
+
+FACE = Region(
+    "face",
+    "{} face",
+    {"oval_face": "oval", "square_face": "square", "round_face": "round", "chubby": "chubby"},
+    {
+        ("pale_skin", 1): "pale skin", ("shiny_skin", 1): "shiny skin", ("rosy_cheeks", 1): "rosy cheeks",
+        ("high_cheekbones", 1): "high cheekbones", ("fully_visible_forehead", 1): "a fully visible forehead",
+        ("obstructed_forehead", 1): "a covered forehead", ("round_jaw", 1): "a round jaw",
+        ("partially_visible_forehead", 1): "a partially visible forehead", ("double_chin", 1): "a double chin",
+    },
+)  # fmt: skip
+HAIR = Region(
+    "hair",
+    "hair",
+    {
+        "long_hair": "long", "straight_hair": "straight", "wavy_hair": "wavy", "curly_hair": "curly",
+        "black_hair": "black", "blond_hair": "blond", "blonde_hair": "blond", "brown_hair": "brown",
+        "gray_hair": "gray",
+    },
+    {("bald", 1): "a bald head", ("bangs", 1): "bangs", ("receding_hairline", 1): "a receding hairline"},
+)  # fmt: skip
+EYEBROWS = Region("eyebrows", "eyebrows", {"bushy_eyebrows": "bushy", "arched_eyebrows": "arched"})
+EYES = Region(
+    "eyes",
+    "eyes",
+    {"narrow_eyes": "narrow", "brown_eyes": "brown"},
+    {("bags_under_eyes", 1): "bags under the eyes"},
+)
+NOSE = Region("nose", "{} nose", {"big_nose": "big", "pointy_nose": "pointy"})
+MOUTH = Region(
+    "mouth",
+    "lips",
+    {"big_lips": "big"},
+    {
+        ("mouth_slightly_open", 1): "a slightly open mouth", ("mouth_slightly_open", 0): "a closed mouth",
+        ("mouth_wide_open", 1): "a wide open mouth", ("mouth_closed", 1): "a closed mouth",
+        ("mouth_closed", 0): "an open mouth",
+    },
+)  # fmt: skip
+BEARD = Region(
+    "beard",
+    phrases={
+        ("no_beard", 1): "no beard", ("no_beard", 0): "a beard", ("mustache", 1): "a mustache",
+        ("goatee", 1): "a goatee", ("sideburns", 1): "sideburns",
+        ("5_o_clock_shadow", 1): "a five o'clock shadow",
+    },
+)  # fmt: skip
+EYEWEAR = Region(
+    "eyewear",
+    phrases={
+        ("eyeglasses", 1): "eyeglasses", ("sunglasses", 1): "sunglasses", ("eyeglasses", 0): "no eyeglasses",
+        ("no_eyewear", 1): "no eyewear",
+    },
+)  # fmt: skip
+ACCESSORIES = Region(
+    "accessories and make-up",
+    phrases={
+        ("heavy_makeup", 1): "heavy make-up", ("wearing_lipstick", 1): "lipstick", ("wearing_hat", 1): "a hat",
+        ("wearing_mask", 1): "a mask", ("wearing_earrings", 1): "earrings", ("wearing_necklace", 1): "a necklace",
+        ("wearing_necktie", 1): "a necktie",
+    },
+)  # fmt: skip
+REGIONS = (FACE, HAIR, EYEBROWS, EYES, EYEWEAR, NOSE, MOUTH, BEARD, ACCESSORIES)
+
+_COLOUR = {"asian": "Asian", "white": "white", "black": "black", "indian": "Indian"}
+_AGE = {"young": "young", "youth": "young", "middle_aged": "middle-aged", "senior": "old"}
+# Left out where another phrase says it already, or the labels contradict each other.
+_SAID = {
+    "no eyeglasses": ("no eyewear", "sunglasses"),
+    "no eyewear": ("eyeglasses", "sunglasses"),
+    "no beard": ("a mustache", "a goatee", "sideburns"),
+    "a closed mouth": ("a wide open mouth", "an open mouth"),
+    "an open mouth": ("a slightly open mouth", "a wide open mouth", "a closed mouth"),
+}
+
+
+def describe(
+    attributes: Mapping[str, int], labels: Mapping[str, str], age: float | None, rng: random.Random
+) -> str | None:
+    """Some sentences about a person, or None if less than two things are known to say.
+
+    ``attributes``: known ones, 0 or 1. ``labels``: closed-set column -> value. ``age`` in years. ``rng`` chooses
+    between ways to begin a sentence, nothing else.
+    """
+    known = {key_of(name): value for name, value in attributes.items()}
+    subject = _Subject(known, labels, age, rng)
+    if subject.noun == "woman":
+        known.pop("no_beard", None)  # true, but not worth saying
+    said = [subject.introduction()] if subject.facts else []
+    for region in REGIONS:
+        verb = "wear" if region in (EYEWEAR, ACCESSORIES) else "have"
+        if things := _things(region, known):
+            said.append(subject.says(verb, _listed(things)))
+        if region is HAIR and (expression := _expression(known, labels)):
+            said.append(expression)
+    if doing := [text for name, text in ACTIONS.items() if known.get(name) == 1 and name != "smile"]:
+        said.append(subject.says("be", _listed(doing)))
+    return " ".join(said) if len(said) > 1 or subject.facts > 1 else None
+
+
+class _Subject:
+    """Who is spoken of, and how."""
+
+    def __init__(
+        self, known: Mapping[str, int], labels: Mapping[str, str], age: float | None, rng: random.Random
+    ) -> None:
+        gender = labels.get("gender", "").lower()
+        if not gender and "male" in known:
+            gender = "male" if known["male"] else "female"
+        self.noun = {"male": "man", "female": "woman"}.get(gender, "person")
+        self.pronoun = {"male": "He", "female": "She"}.get(gender, "They")
+        self.race = words(labels["race"]) if "race" in labels else _one_of(_COLOUR, known)
+        self.years = f"about {round(age)}" if age is not None else words(labels.get("age_group", ""))
+        self.stage = "" if self.years else _one_of(_AGE, known)
+        self.rng = rng
+
+    @property
+    def facts(self) -> int:
+        """How many things the introduction says."""
+        return sum(bool(fact) for fact in (self.race, self.years, self.stage, self.noun != "person"))
+
+    def introduction(self) -> str:
+        who = " ".join(word for word in (self.stage, self.race, self.noun) if word)
+        lead = self.rng.choice(("The picture shows", "This is"))
+        return f"{lead} {_with_article(who)}" + (f", {self.years} years old." if self.years else ".")
+
+    def says(self, verb: str, what: str) -> str:
+        pronoun = self.rng.choice((*[self.pronoun] * 3, f"The {self.noun}"))
+        many = pronoun == "They"
+        form = {"have": "have" if many else "has", "wear": "wear" if many else "wears", "be": "are" if many else "is"}
+        return f"{pronoun} {form[verb]} {what}."
+
+
+def _things(region: Region, known: Mapping[str, int]) -> list[str]:
+    adjectives = [text for name, text in region.adjectives.items() if known.get(name) == 1]
+    things = []
+    if adjectives:
+        joined = ", ".join(adjectives)
+        things.append(
+            _with_article(f"{joined} {region.head[3:]}") if "{}" in region.head else f"{joined} {region.head}"
+        )
+    things += dict.fromkeys(text for (name, value), text in region.phrases.items() if known.get(name) == value)
+    return [t for t in things if not any(other in things for other in _SAID.get(t, ()))]
+
+
+def _expression(known: Mapping[str, int], labels: Mapping[str, str]) -> str:
+    smiling = known.get("smiling", known.get("smile"))
+    if "expression" in labels:
+        return f"The expression is {words(labels['expression']).lower()}" + (", with a smile." if smiling else ".")
+    return "" if smiling is None else "The expression is a smile." if smiling else "There is no smile."
+
+
+def _one_of(table: Mapping[str, str], known: Mapping[str, int]) -> str:
+    """The one that applies; nothing if there are several."""
+    found = [text for name, text in table.items() if known.get(name) == 1]
+    return found[0] if len(found) == 1 else ""
+
+
+def _listed(things: list[str]) -> str:
+    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

@@ -1,0 +1,124 @@
+"""Rules proposed by the counts of pairs: who has A (almost) always, or never, has B. Needs the extra ``knowledge``."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import FaceDataError
+from ..rulebook import Rule, dump_rules
+from .check import Entailment
+from .cooccurrence import Cooccurrence, wilson
+from .file import Knowledge
+
+_GENDER = {"male", "female", "man", "woman"}
+"""Rules through these are of the group ``gender``, which ``--without gender`` removes, as in the built-in sets."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A mined rule and the counts behind it."""
+
+    rule: Rule
+    violated: int
+    support: int
+    """Rows with the antecedent in which the consequent is known."""
+    interval: tuple[float, float]
+    """95 % Wilson interval of the violation rate."""
+    chance: float
+    """The violation rate if the antecedent said nothing about the consequent."""
+
+    @property
+    def rate(self) -> float:
+        return self.violated / self.support
+
+
+@dataclass(frozen=True)
+class Mined:
+    """``kept``: the proposals, the surest first. ``folded``: how many more of them follow from these."""
+
+    kept: tuple[Proposal, ...]
+    folded: int
+
+
+def mine(counts: Cooccurrence, *, min_support: int = 200, max_rate: float = 0.02, max_of_chance: float = 0.1) -> Mined:
+    """Implications A => B and A => not B, and exclusions, of pairs in label counts (thresholds: our defaults).
+
+    A proposal needs ``min_support`` rows with A and a known B, and a violation rate whose 95 % interval ends at or
+    below ``max_rate``, so that a rare attribute cannot pass by luck, and at or below ``max_of_chance`` times the rate
+    among all rows, so that "nearly everybody has B" proposes nothing. Where A => not B and B => not A both pass it is
+    an exclusion, with the counts of the rarer one. What the surer proposals imply is folded into them.
+
+    Raises ``FaceHostError`` where python-sat is not installed.
+    """
+    found = sorted(
+        _proposals(counts, min_support, max_rate, max_of_chance), key=lambda p: (p.interval[1], p.rule.text())
+    )
+    with Entailment([proposal.rule for proposal in found]) as solver:
+        kept: list[int] = []
+        for at, proposal in enumerate(found):
+            if solver.because(kept, proposal.rule.clauses()[0]) is None:
+                kept.append(at)
+        for at in reversed(kept.copy()):  # a later one may, with others, say what an earlier one says
+            others = [other for other in kept if other != at]
+            if solver.because(others, found[at].rule.clauses()[0]) is not None:
+                kept = others
+    return Mined(tuple(found[at] for at in kept), len(found) - len(kept))
+
+
+def mine_file(knowledge: Knowledge, name: str, **options: Any) -> tuple[Mined, str]:
+    """Mine a knowledge file: the proposals, and the text of a rule file whose rules say where they come from.
+
+    Raises ``FaceDataError`` unless its counts are of the training split alone.
+    """
+    split = knowledge.meta.get("split")
+    if split != "train":
+        raise FaceDataError(f"{name}: counted from split {split!r}; rules are mined from 'train' alone")
+    mined = mine(knowledge.cooccurrence, **options)
+    rules = []
+    for proposal in mined.kept:
+        numbers = f"violations {proposal.violated} of {proposal.support}"
+        source = f"mined from {knowledge.meta.get('dataset', name)} train, {numbers}"
+        rules.append(dataclasses.replace(proposal.rule, source=source))
+    more = f"; {mined.folded} more follow from these" if mined.folded else ""
+    description = f"Proposed by `llava-face knowledge mine` from {name}{more}. Read them before use."
+    return mined, dump_rules(rules, description)
+
+
+def _proposals(counts: Cooccurrence, min_support: int, max_rate: float, max_of_chance: float) -> list[Proposal]:
+    n = counts.support
+    # p(B) among the rows in which A and B are known: [A, B]
+    prior = np.divide(n.T, counts.both, out=np.zeros(n.shape), where=counts.both > 0)
+    proposals: dict[tuple[int, int, bool], Proposal] = {}
+    names = counts.vocabulary
+    for positive in (True, False):
+        violated = n - counts.joint if positive else counts.joint
+        chance = 1.0 - prior if positive else prior
+        low, high = wilson(violated, n)
+        passes = (n >= min_support) & (high <= np.minimum(max_rate, max_of_chance * chance))
+        np.fill_diagonal(passes, False)
+        for i, j in np.argwhere(passes).tolist():
+            rule = Rule(
+                "implication",
+                (names[i],),
+                (names[j] if positive else f"not {names[j]}",),
+                group=_group(names[i], names[j]),
+            )
+            proposals[i, j, positive] = Proposal(
+                rule, int(violated[i, j]), int(n[i, j]), (float(low[i, j]), float(high[i, j])), float(chance[i, j])
+            )
+    for i, j, positive in list(proposals):
+        if not positive and i < j and (j, i, False) in proposals:
+            pair = [proposals.pop((i, j, False)), proposals.pop((j, i, False))]
+            rarer = min(pair, key=lambda proposal: proposal.support)
+            of = tuple(name.removeprefix("not ") for name in (*rarer.rule.if_, *rarer.rule.then))
+            proposals[i, j, False] = dataclasses.replace(rarer, rule=Rule("exclusion", of=of, group=_group(*of)))
+    return list(proposals.values())
+
+
+def _group(*names: str) -> str:
+    values = {name.casefold().rpartition(":")[2] for name in names}  # "gender:Male" of a closed set, or "Male"
+    return "gender" if _GENDER & values else "mined"

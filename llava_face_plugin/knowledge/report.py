@@ -1,0 +1,233 @@
+"""A knowledge file as pictures and one HTML page that needs nothing beside it. Extras ``plots`` and ``knowledge``."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FaceDataError
+from ..maps.files import atomic_path
+from ..rulebook import Rule
+from . import plots
+from .cooccurrence import Cooccurrence, wilson
+from .file import Knowledge
+from .graph import edges
+
+FLOOR = 50
+"""Rows with y_i = 1 that a listed p_ij needs: the floor of the graph's edges."""
+STRONGEST = 60
+"""How many p_ij the page lists."""
+
+_NOTE = (
+    "These are counts of labels: of what the annotators of this data set wrote down. They describe the data set, not "
+    "people, and rules that link attributes to gender describe how it was annotated."
+)
+_STYLE = """
+:root { color-scheme: light dark; --line: #ddd; --soft: #666; --kept: #0072b2; --dropped: #b84e00 }
+@media (prefers-color-scheme: dark) { :root { --line: #444; --soft: #aaa; --kept: #56b4e9; --dropped: #f0894a } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+figure { margin: 1rem 0 } img { max-width: 100%; height: auto; background: white; border-radius: 4px }
+figcaption, .note { color: var(--soft) }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
+th.n, td.n { text-align: right; white-space: nowrap } .kept { color: var(--kept) } .dropped { color: var(--dropped) }
+"""
+
+
+def write_report(knowledge: Knowledge, out: Path, tau: float = 0.4) -> list[Path]:
+    """Write priors, conditional, graph and violations as PNG, and ``report.html``, into the folder ``out``.
+
+    Returns the files; ``violations.png`` is left out where there are no rules. The page has the pictures in it,
+    no scripts, and refers to nothing outside. Raises ``FaceConfigError`` for a wrong ``tau``, ``FaceDataError`` for
+    a rule report that this package has not written, ``FaceHostError`` if matplotlib or networkx is absent.
+    """
+    counts, rules = knowledge.cooccurrence, rule_report(knowledge)
+    kept_edges = edges(counts, tau, FLOOR)
+    limit = max_rate(knowledge)
+    where = f"{_dataset(knowledge)}, {counts.rows:,} rows"
+    titled = {
+        "priors": f"How frequent each attribute is: {where}",
+        "conditional": f"How often j goes with i: {where}",
+        "graph": f"The graph after tau = {tau:g}: {where}",
+        "violations": f"How often each rule is broken: {where}",
+    }
+    if not rules:
+        del titled["violations"]
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    files = {name: out / f"{name}.png" for name in titled}
+    plots.plot_priors(counts, files["priors"], titled["priors"])
+    plots.plot_conditional(counts, files["conditional"], titled["conditional"])
+    plots.plot_graph(kept_edges, counts.vocabulary, files["graph"], titled["graph"], counts.prior())
+    if rules:
+        plots.plot_violations(rules, limit, files["violations"], titled["violations"])
+    pictures = {name: _picture(path, titled[name]) for name, path in files.items()}
+    text = _page(knowledge, rules, pictures, tau, sum(map(len, kept_edges.values())))
+    page = out / "report.html"
+    with atomic_path(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return [*files.values(), page]
+
+
+def rule_report(knowledge: Knowledge) -> list[dict[str, Any]]:
+    """The file's ``rule_report`` (``RuleTally.weigh``) with every key in every row; for a file without one, its rules.
+
+    Raises ``FaceDataError`` for a report of another shape.
+    """
+    entries = knowledge.meta.get("rule_report")
+    if entries is None:
+        entries = [
+            {"rule": rule.text(), "group": rule.group, "violated": 0, "applicable": 0, "rate": None, "kept": True,
+             "weight": rule.weight, "definition": rule.to_dict()}
+            for rule in knowledge.rules
+        ]  # fmt: skip
+    weights = {rule.text(): rule.weight for rule in knowledge.rules}
+    rows = []
+    try:
+        for entry in entries:
+            low, high = wilson(int(entry["violated"]), int(entry["applicable"]))
+            definition = entry.get("definition")
+            source = Rule.from_dict(definition).source if definition is not None else ""
+            rows.append(
+                {"interval": [float(low), float(high)] if entry["applicable"] else None, "source": source,
+                 "weight": weights.get(entry["rule"], 0.0), **entry, "rule": str(entry["rule"]),
+                 "rate": None if entry["rate"] is None else float(entry["rate"]), "kept": bool(entry["kept"])}
+            )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FaceDataError(f"the knowledge's rule_report is not one of this package ({error})") from error
+    return rows
+
+
+def max_rate(knowledge: Knowledge) -> float:
+    """The violation rate above which this file's rules were dropped. Raises ``FaceDataError`` for no number."""
+    rate = knowledge.meta.get("max_rate", 0.02)
+    if not isinstance(rate, (int, float)):
+        raise FaceDataError(f"the knowledge's max_rate is {rate!r:.40}; expected a number")
+    return float(rate)
+
+
+def strongest(counts: Cooccurrence, most: int = STRONGEST, floor: int = FLOOR) -> list[tuple[int, int]]:
+    """The (i, j) with the largest p_ij, i != j, among those with at least ``floor`` rows; ties by the vocabulary."""
+    p = np.where(counts.support >= floor, counts.conditional(), -1.0)
+    np.fill_diagonal(p, -1.0)
+    order = np.argsort(-p, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, p.shape), strict=True)
+    return [(int(i), int(j)) for i, j in pairs if p[i, j] > 0]
+
+
+def _page(
+    knowledge: Knowledge, rules: Sequence[Mapping[str, Any]], pictures: Mapping[str, str], tau: float, arrows: int
+) -> str:
+    kept = sum(rule["kept"] for rule in rules)
+    name = escape(_dataset(knowledge))
+    dropped = f"{len(rules) - kept} dropped, because more than {100 * max_rate(knowledge):g} % of the rows break them"
+    rule_part = pictures.get("violations", "") + _rule_table(rules) if rules else "<p>None.</p>"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Facial knowledge: {name}</title><style>{_STYLE}</style></head><body>
+<h1>Facial knowledge: {name}</h1>
+<p>{escape(_protocol(knowledge, tau))}</p><p class="note">{escape(_NOTE)}</p>
+{_facts(knowledge)}
+<h2>Attributes</h2>{_vocabulary_table(knowledge)}{pictures["priors"]}
+<h2>What goes with what</h2>{pictures["conditional"]}
+<h3>The strongest p(j | i)</h3>{_pair_table(knowledge.cooccurrence)}
+<h2>The graph</h2><p>{arrows} edges at tau {tau:g}.</p>{pictures["graph"]}
+<h2>Rules</h2><p>{kept} kept, {dropped}.</p>{rule_part}
+</body></html>
+"""
+
+
+def _protocol(knowledge: Knowledge, tau: float) -> str:
+    """How the numbers came about, in one line."""
+    split = knowledge.meta.get("split", "unknown")
+    return (
+        f"Counted on split {split!r} of {_dataset(knowledge)}, {knowledge.cooccurrence.rows:,} rows, unknown labels "
+        f"left out of every count; p(j | i) = m_ij / n_i; intervals: Wilson, 95 %; an edge needs p(j | i) >= {tau:g} "
+        f"and {FLOOR} rows; a rule's weight is its own times 1 - violation rate."
+    )
+
+
+def _facts(knowledge: Knowledge) -> str:
+    """Everything the file says about itself, but for the rules."""
+    rows = [("rows", f"{knowledge.cooccurrence.rows:,}"), ("attributes", str(len(knowledge.vocabulary)))]
+    for key, value in knowledge.meta.items():
+        if key not in ("rule_report", "rows"):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            rows.append(({"created_by": "plugin version"}.get(key, key.replace("_", " ")), text))
+    return _table(("about the file", ""), rows)
+
+
+def _vocabulary_table(knowledge: Knowledge) -> str:
+    counts = knowledge.cooccurrence
+    numbers = zip(counts.joint.diagonal().tolist(), counts.known.tolist(), counts.prior().tolist(), strict=True)
+    rows = [
+        (name, knowledge.prompts[name], f"{n:,}", f"{known:,}", _percent(prior) if known else "-")
+        for name, (n, known, prior) in zip(counts.vocabulary, numbers, strict=True)
+    ]
+    return _table(("attribute", "prompt", "#n_i", "#known", "#prior"), rows)
+
+
+def _pair_table(counts: Cooccurrence) -> str:
+    p, prior = counts.conditional(), counts.prior()
+    low, high = wilson(counts.joint, counts.support)
+    rows = [
+        (counts.vocabulary[i], counts.vocabulary[j], _percent(p[i, j]), _interval(low[i, j], high[i, j]),
+         f"{counts.joint[i, j]:,}", f"{counts.support[i, j]:,}", _percent(prior[j]))
+        for i, j in strongest(counts)
+    ]  # fmt: skip
+    return _table(("given i", "also j", "#p(j | i)", "#95 % interval", "#m_ij", "#n_i", "#p(j)"), rows)
+
+
+def _rule_table(rules: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for rule in rules:
+        bounds = rule["interval"]
+        interval = _interval(bounds[0], bounds[1], 3) if bounds else "-"
+        rows.append(
+            (rule["rule"], str(rule["group"]), rule["source"], f"{rule['applicable']:,}", f"{rule['violated']:,}",
+             _percent(rule["rate"], 3), interval, f"{rule['weight']:.4f}",
+             "kept" if rule["kept"] else "dropped")
+        )  # fmt: skip
+    head = ("rule", "group", "source", "#applies to", "#broken by", "#rate", "#95 % interval", "#weight", "")
+    return _table(head, rows)
+
+
+_MARKED = {"kept": ' class="kept"', "dropped": ' class="dropped"'}
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Escaped; columns whose heading begins with # are numbers."""
+    number = [' class="n"' if text.startswith("#") else "" for text in head]
+    top = "".join(f"<th{kind}>{escape(text.lstrip('#'))}</th>" for kind, text in zip(number, head, strict=True))
+    body = []
+    for row in rows:
+        cells = zip(number, row, strict=True)
+        body.append("".join(f"<td{_MARKED.get(text, kind)}>{escape(text)}</td>" for kind, text in cells))
+    lines = "\n".join(f"<tr>{cells}</tr>" for cells in body)
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{lines}\n</tbody></table></div>\n'
+
+
+def _picture(path: Path, title: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{data}"></figure>\n'
+
+
+def _dataset(knowledge: Knowledge) -> str:
+    return str(knowledge.meta.get("dataset", "unnamed data set"))
+
+
+def _interval(low: float, high: float, digits: int = 2) -> str:
+    return f"{_percent(low, digits)} – {_percent(high, digits)}"
+
+
+def _percent(share: float | None, digits: int = 2) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
