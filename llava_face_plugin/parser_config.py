@@ -42,14 +42,14 @@ class ParserConfig(BaseModel):
     """retinaface: which network."""
     detector_sha256: Sha256 | None = None
     min_score: float = Field(default=0.6, ge=0.0, le=1.0)
-    """Detections below this score do not count."""
+    """Detections below this score do not count. Default with retinaface: 0.8, as facer has it."""
     faces: Literal["main", "all"] = "main"
     """``main``: the face with the largest box. ``all``: every face, up to ``max_faces``, in one map."""
     max_faces: int = Field(default=16, ge=1, le=256)
     device: str = "cpu"
     """torch device of the network, for example ``cuda`` or ``cuda:1``."""
-    batch_size: int = Field(default=8, ge=1)
-    """Faces a forward pass of the network."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Faces a forward pass of the network. Default: 8 on a GPU, 1 on a CPU, where a batch is slower (measured)."""
 
     @model_validator(mode="after")
     def _possible(self) -> ParserConfig:
@@ -74,6 +74,8 @@ class ParserConfig(BaseModel):
         out = dict(given)
         if out.get("type") == "facer":
             out.setdefault("detector", "retinaface")
+        if out.get("detector") == "retinaface":
+            out.setdefault("min_score", 0.8)
         if out.get("detector", "assume_cropped") == "assume_cropped":
             out.setdefault("align", "whole")
         return out
