@@ -7,6 +7,7 @@ A sample of the usual LLaVA JSON may carry ``"face_map": "relative/path.png"`` (
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ def sample_map(sample: Mapping[str, Any], index: int, folder: Path, maps: Maps |
     elif maps is not None and isinstance(image, str):
         where = f"face map of {image} in the store"
         try:
-            labels = maps.by_name(image)
+            labels = maps.by_name(os.path.relpath(image, folder) if os.path.isabs(image) else image)
         except FaceDataError as error:
             raise FaceDataError(f"{error} (sample {name})", error.reason) from error
     else:
