@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from parser_training.loop import Recipe, Training
-from parser_training.outputs import REPORT, export, table, write_report
+from parser_training.outputs import REPORT, export, table, usage, write_report
 from parser_training.pairs import Pair, Pairs, TrainingSet, read_pairs
 from parser_training.progress import Meter
 from parser_training.scores import Scores, evaluate
@@ -102,6 +102,7 @@ def _run(training: Training, held_out: list[Pair], out: Path, facts: dict[str, A
     training.save(out / CHECKPOINT)
     console.print(table(scores, f"{len(held_out)} held-out pairs, epoch {state.epoch}"))
     console.print(f"{state.seconds / 60:.1f} minutes of training; {out / REPORT}", markup=False)
+    console.print(usage(out, training.recipe.size), markup=False)
 
 
 def _score(training: Training, held_out: list[Pair], out: Path, facts: dict[str, Any]) -> Scores:

@@ -92,6 +92,18 @@ def test_masks_are_brought_to_the_image_side(tmp_path: Path) -> None:
     assert np.array_equal(right.labels, wrong.labels) and right.image.shape == (64, 64, 3)
 
 
+def test_a_mask_may_be_smaller_than_its_image_but_not_of_another_shape(tmp_path: Path) -> None:
+    """CelebAMask-HQ's own layout: images of 1024, masks of 512."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (80, 80)).save(tmp_path / "images" / "a.jpg")
+    write_map(tmp_path / "masks" / "a.png", np.ones((40, 40), np.uint8))
+    (pair,) = read_pairs(tmp_path, 64, 1).good
+    assert pair.labels.shape == (40, 40) and pair.image.shape == (64, 64, 3)
+    write_map(tmp_path / "masks" / "a.png", np.ones((40, 60), np.uint8))
+    with pytest.raises(FaceDataError, match="size 60x40, but the image has 80x80"):
+        read_pairs(tmp_path, 64, 1)
+
+
 def test_pairs_that_cannot_be_used_are_named(root: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(root, tmp_path / "data"))
     images, masks = data / "images", data / "masks"

@@ -66,6 +66,7 @@ def _network(config: ParserConfig, device: torch.device) -> Network:
         return load_compact(config.path, device, config.sha256)
     from .networks.torchscript import load_torchscript
 
+    assert config.size is not None  # ParserConfig asks for it
     return load_torchscript(config.path, device, config.vocabulary or _VOCABULARY, config.size, config.sha256)
 
 

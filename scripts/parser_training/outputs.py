@@ -53,3 +53,14 @@ def table(scores: Scores, title: str) -> Table:
     out.add_row("mean F1 of images", f"{scores.mean_f1_of_images:.4f}", "")
     out.add_row("pixel accuracy", f"{scores.pixel_accuracy:.4f}", "")
     return out
+
+
+def usage(out: Path, size: int) -> str:
+    """How the two files are used."""
+    digest = hashlib.sha256((out / SCRIPTED).read_bytes()).hexdigest()
+    start, end = "llava-face segment photos --out store", "--detector yunet --detector-path yunet_n_640_640.onnx"
+    return (
+        f"\nMake maps with either file (--detector assume_cropped for cropped faces):\n\n"
+        f"  {start} --parser compact --path {out / WEIGHTS} {end}\n"
+        f"  {start} --parser torchscript --path {out / SCRIPTED} --size {size} --sha256 {digest} {end}"
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import NO_MAP, NUM_PARTS
-from llava_face_plugin.maps.files import open_image, read_map
+from llava_face_plugin.maps.files import open_image, read_map, same_aspect
 from llava_face_plugin.maps.vocabularies import by_image_side, mirrored
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -88,7 +88,12 @@ def read_pairs(root: Path, size: int, workers: int) -> Pairs:
 
 def _pair(image_path: Path, mask_path: Path, size: int) -> Pair:
     image = open_image(image_path)
-    given = read_map(mask_path, size=image.size)
+    given = read_map(mask_path)
+    if not same_aspect(image.size, given.shape[::-1]):
+        width, height = given.shape[::-1]
+        raise FaceDataError(
+            f"face map {mask_path}: size {width}x{height}, but the image has {image.width}x{image.height}"
+        )
     if (given == NO_MAP).all():
         raise FaceDataError(f"face map {mask_path}: no pixel with a known part")
     labels = by_image_side(given)

@@ -34,7 +34,7 @@ NOBODY = detection_of([])
 def parser_of(detections: list[Detection] | None, network: ColourNetwork | None = None, **settings: object) -> Parser:
     """A CropParser on drawn faces; without detections the whole image is one face."""
     detector = {"detector": "yunet", "detector_path": "y"} if detections is not None else {}
-    config = ParserConfig(type="torchscript", path="x", **{**detector, **settings})
+    config = ParserConfig(type="torchscript", path="x", size=64, **{**detector, **settings})
     found = WholeImage() if detections is None else ScriptedDetector(detections)
     return CropParser("torchscript", found, network or ColourNetwork(), framing(config.align), config)
 

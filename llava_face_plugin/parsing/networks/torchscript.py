@@ -10,9 +10,6 @@ from ...maps.vocabularies import TO_CANONICAL
 from ..weights import checked
 from .base import Network
 
-DEFAULT_SIZE = 512
-"""Side of the input where the configuration names none: CelebAMask-HQ's."""
-
 
 class TorchScriptNetwork:
     """Calls a scripted module that takes (n, 3, size, size) RGB in [0, 1]; any normalisation is inside of it."""
@@ -27,7 +24,7 @@ class TorchScriptNetwork:
 
 
 def load_torchscript(
-    path: str, device: torch.device, vocabulary: str = "celebamask-hq", size: int | None = None,
+    path: str, device: torch.device, vocabulary: str = "celebamask-hq", size: int = 512,
     sha256: str | None = None,
 ) -> Network:  # fmt: skip
     """Loads the file, once its hash is known, and tries it on one black image.
@@ -40,14 +37,13 @@ def load_torchscript(
         module = torch.jit.load(path, map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         raise FaceDataError(f"weights {path}: no TorchScript file ({error})", "format") from error
-    side = size or DEFAULT_SIZE
-    network = TorchScriptNetwork(module, side, TO_CANONICAL[vocabulary], digest)
+    network = TorchScriptNetwork(module, size, TO_CANONICAL[vocabulary], digest)
     try:
         with torch.inference_mode():
-            logits = network(torch.zeros(1, 3, side, side, device=device))
+            logits = network(torch.zeros(1, 3, size, size, device=device))
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1]
-        raise FaceConfigError(f"parser {path}: it does not run on 1x3x{side}x{side} ({last}); set size") from error
+        raise FaceConfigError(f"parser {path}: it does not run on 1x3x{size}x{size} ({last}); set size") from error
     check_classes(logits, vocabulary, path)
     return network
 
