@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import FaceConfigError
+from .explain import explain
 from .parser_config import ParserConfig
 from .registry import unknown_name
 from .rulebook import Joint, Kind, Rule
@@ -191,7 +192,7 @@ class FaceConfig(_Block):
         try:
             return cls.model_validate(merged(defaults, block))
         except ValidationError as error:
-            raise FaceConfigError(_explain(error, where)) from None
+            raise FaceConfigError(explain(error, where, KEY, _BLOCKS)) from None
 
     @classmethod
     def of(cls, config: Any, where: str = "") -> FaceConfig | None:
@@ -230,19 +231,6 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    lines = []
-    for item in error.errors():
-        path = ".".join([KEY, *(str(part) for part in item["loc"])])
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = _unknown_key(item["loc"])
-        elif isinstance(item["input"], str | int | float | None) and item["type"] != "value_error":
-            message += f", not {item['input']!r}"
-        lines.append(f"{where}: {path}: {message}")
-    return "\n".join(lines)
-
-
 _BLOCKS: dict[str, type[BaseModel]] = {
     "": FaceConfig,
     "segmentation": SegmentationConfig,
@@ -252,11 +240,3 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "knowledge.attributes": AttributeConfig,
     "knowledge.rules": RuleConfig,
 }
-
-
-def _unknown_key(loc: tuple[Any, ...]) -> str:
-    """What a misspelt key was probably meant to be."""
-    block = _BLOCKS.get(".".join(str(part) for part in loc[:-1] if isinstance(part, str)))
-    if block is None:
-        return "unknown key"
-    return unknown_name("key", str(loc[-1]), (f.alias or name for name, f in block.model_fields.items()))

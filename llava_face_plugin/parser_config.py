@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import FaceConfigError
+from .explain import explain
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -33,7 +36,7 @@ class ParserConfig(BaseModel):
     """torchscript, segformer, compact: what the network is shown: the whole image, a square about the detector's
     box, or the face brought to the place where CelebAMask-HQ (or facer's celebm crop) has it."""
     size: int | None = Field(default=None, ge=32, le=1024)
-    """torchscript: side of the network's input in pixels (default 512)."""
+    """torchscript (needed) and segformer (default: its preprocessor's): side of the network's input in pixels."""
     detector: Literal["retinaface", "yunet", "assume_cropped"] = "assume_cropped"
     """Who finds the faces: facer's RetinaFace, OpenCV's YuNet, or nobody: the whole image is one face."""
     detector_path: str | None = None
@@ -42,14 +45,14 @@ class ParserConfig(BaseModel):
     """retinaface: which network."""
     detector_sha256: Sha256 | None = None
     min_score: float = Field(default=0.6, ge=0.0, le=1.0)
-    """Detections below this score do not count."""
+    """Detections below this score do not count. Default with retinaface: 0.8, as facer has it."""
     faces: Literal["main", "all"] = "main"
     """``main``: the face with the largest box. ``all``: every face, up to ``max_faces``, in one map."""
     max_faces: int = Field(default=16, ge=1, le=256)
     device: str = "cpu"
     """torch device of the network, for example ``cuda`` or ``cuda:1``."""
-    batch_size: int = Field(default=8, ge=1)
-    """Faces a forward pass of the network."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Faces a forward pass of the network. Default: 8 on a GPU, 1 on a CPU, where a batch is slower (measured)."""
 
     @model_validator(mode="after")
     def _possible(self) -> ParserConfig:
@@ -61,9 +64,17 @@ class ParserConfig(BaseModel):
             raise ValueError("parser type 'facer' aligns by five points: it needs detector 'retinaface' or 'yunet'")
         if self.type in NETWORKS and self.detector == "assume_cropped" and self.align not in ("whole", "box"):
             raise ValueError(f"align {self.align!r} needs a detector's points; with 'assume_cropped' use 'whole'")
-        if self.type == "segformer" and self.vocabulary is not None:
-            raise ValueError("segformer's vocabulary is read from its id2label: leave vocabulary out")
+        if self.type == "torchscript" and self.size is None:
+            raise ValueError("parser type 'torchscript' needs size, the side of its input in pixels")
+        for name, types in (("vocabulary", ("torchscript", "precomputed")), ("size", ("torchscript", "segformer"))):
+            if getattr(self, name) is not None and self.type not in types:
+                raise ValueError(f"{name} is for parser types {' and '.join(types)}; {self.type!r} knows its own")
         return self
+
+    @field_validator("sha256", "detector_sha256", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -74,6 +85,18 @@ class ParserConfig(BaseModel):
         out = dict(given)
         if out.get("type") == "facer":
             out.setdefault("detector", "retinaface")
+        if out.get("detector") == "retinaface":
+            out.setdefault("min_score", 0.8)
         if out.get("detector", "assume_cropped") == "assume_cropped":
             out.setdefault("align", "whole")
         return out
+
+    @classmethod
+    def parse(cls, block: Any, where: str) -> ParserConfig:
+        """Validates a block. Raises ``FaceConfigError`` naming ``where`` and every wrong key."""
+        if not isinstance(block, dict):
+            raise FaceConfigError(f'{where}: a parser is an object such as {{"type": "compact", "path": ...}}')
+        try:
+            return cls.model_validate(block)
+        except ValidationError as error:
+            raise FaceConfigError(explain(error, where, "", {"": cls})) from None

@@ -63,6 +63,7 @@ def enable(
         block["knowledge"] = resolve_knowledge(model_dir, knowledge, tau, without)
     elif without:
         raise FaceConfigError("--without names rule groups of a knowledge file: give --knowledge FILE too")
+    overrides = _with_absolute_paths(overrides)
     face = _with_vision_width(FaceConfig.parse(merged(block, overrides), f"{model_dir}/config.json"))
     check_names(face)
     target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
@@ -93,6 +94,17 @@ def check_names(face: FaceConfig) -> None:
     ):
         if name not in known:
             raise FaceConfigError(f"{key}: {unknown_name(known.kind, name, known)}")
+
+
+def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths of maps and parser do not depend on where a training is started: they are taken from here, now."""
+    out = merged({}, settings)
+    segmentation = out.get("segmentation")
+    parser = segmentation.get("parser") if isinstance(segmentation, dict) else None
+    for block, key in ((segmentation, "maps"), (parser, "path"), (parser, "detector_path")):
+        if isinstance(block, dict) and isinstance(block.get(key), str):
+            block[key] = str(Path(block[key]).absolute())
+    return out
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

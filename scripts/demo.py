@@ -48,13 +48,14 @@ def main(
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each mode; the table shows mean and spread.")] = 1,
     without: Annotated[list[str] | None, typer.Option(help="Rule group to leave out, e.g. gender.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="A map store of --data's images (llava-face segment).")] = None,
 ) -> None:
     """Train a tiny LLaVA with face mode off and on, on the same data and seeds, and compare."""
     start = time.monotonic()
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     prepared = prepare(data, out / "data", images, val_images)
-    bases = build_bases(out, prepared, preset, without or [])
+    bases = build_bases(out, prepared, preset, without or [], maps.resolve() if maps else None)
     steps = epochs * -(-prepared.rows["train"] // BATCH)
     runs = []
     for seed in range(seeds):
@@ -113,12 +114,14 @@ def layout(data: Path) -> str:
     )
 
 
-def build_bases(out: Path, prepared: Prepared, preset: str, without: list[str]) -> dict[str, Path]:
+def build_bases(out: Path, prepared: Prepared, preset: str, without: list[str], maps: Path | None) -> dict[str, Path]:
     """The same random LLM twice: as it is, and with the flag."""
     off, on = out / "base-off", out / "base-on"
     build_tiny(off, **TINY, seed=0)
     settings: dict[str, Any] = {}
-    if "map index" in prepared.files:
+    if maps is not None:  # by the image's path in training, by its pixels when questions are answered
+        settings["segmentation"] = {"maps": str(maps), "parser": {"type": "precomputed", "path": str(maps)}}
+    elif "map index" in prepared.files:
         settings["segmentation"] = {"parser": {"type": "precomputed", "path": str(prepared.files["map index"])}}
     for name in ("config.json",):
         (on / name).unlink(missing_ok=True)

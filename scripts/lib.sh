@@ -35,7 +35,7 @@ ensure_stack() {
   echo "$recipe" > "$venv/.recipe"
 }
 
-EXTRAS="torchvision==0.28.0 timm==1.0.31 pyfacer==0.0.5 validators scikit-image lazy_loader imageio tifffile"
+EXTRAS="torchvision==0.28.0 timm==1.0.31 pyfacer==0.0.5 validators scikit-image scipy lazy_loader imageio tifffile"
 
 # ensure_extras: .venv-extras, which sees all of .venv.
 ensure_extras() {

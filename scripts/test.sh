@@ -38,7 +38,7 @@ contract() {
 extras() {
   ensure_extras
   say "facer and ray"
-  .venv-extras/bin/python -m pytest -q -m "facer or ray" "$@"
+  .venv-extras/bin/python -m pytest -q -m "facer or ray" tests/parsing tests/segment "$@"
 }
 
 case "$stack" in

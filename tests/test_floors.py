@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llava_face_plugin"
 FLOORS = (
     ("errors", "labels", "constants"),
     ("registry",),
+    ("explain",),
     ("rulebook", "parser_config"),
     ("config", "guard"),
     ("maps",),
@@ -28,7 +29,7 @@ FLOORS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-CORE = ("errors", "registry", "labels", "constants", "rulebook", "parser_config", "config", "guard", "encoders",
+CORE = ("errors", "registry", "explain", "labels", "constants", "rulebook", "parser_config", "config", "guard", "encoders",
         "fusion", "knowledge", "branch")  # fmt: skip
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

@@ -54,9 +54,7 @@ def segment(
     ],
     out: Annotated[Path, typer.Option(metavar="STORE", help="The map store to write, or to go on with.")],
     image_folder: Annotated[Path | None, typer.Option(help="json, parquet: what image paths are relative to.")] = None,
-    image_column: Annotated[
-        str, typer.Option(help="parquet: paths, bytes, or struct{bytes,path}.")
-    ] = "image",
+    image_column: Annotated[str, typer.Option(help="parquet: paths, bytes, or struct{bytes,path}.")] = "image",
     id_column: Annotated[str | None, typer.Option(help="parquet: column of the names to file maps under.")] = None,
     parser: Annotated[str | None, _of_parser("Type: facer | torchscript | segformer | compact | precomputed.")] = None,
     parser_config: Annotated[
@@ -181,8 +179,8 @@ def _progress(quiet: bool) -> Iterator[Progress]:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total, rate="-")
             task = next(t for t in bars.tasks if t.id == tasks[what])
-            speed = task.finished_speed or task.speed
-            bars.update(tasks[what], completed=done, rate=f"{speed:.1f}" if speed else "-")
+            rate = done / task.elapsed if done and task.elapsed else 0.0
+            bars.update(tasks[what], completed=done, rate=f"{rate:.1f}" if rate else "-")
 
         yield report
 
@@ -202,7 +200,7 @@ def _print(summary: Summary) -> None:
     table.add_row(f"already there{failed}", f"{summary.there:,}")
     table.add_row("[bold]all[/bold]", f"[bold]{summary.images:,}[/bold]")
     console.print(table)
-    rate = f", {summary.done / summary.seconds:.1f} images/s" if summary.done and summary.seconds else ""
+    rate = f"; {summary.rate:.1f} images/s once the parser was loaded" if summary.done else ""
     console.print(f"{summary.seconds:.1f} s{rate}")
     for reason, message in summary.failures:
         console.print(f"failed ({reason}): {message}", markup=False)

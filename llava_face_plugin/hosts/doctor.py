@@ -237,13 +237,9 @@ def _tensor_names(file: Path) -> Iterable[str]:
 
 
 def _check_files(report: Report, model_dir: Path, face: FaceConfig) -> None:
-    parser = face.segmentation.parser
-    named = {"maps": face.segmentation.maps}
-    if parser is not None:
-        named |= {"parser.path": parser.path, "parser.detector_path": parser.detector_path}
-    for key, path in named.items():
-        if path is not None and not Path(path).exists():
-            report.add("problem", f"segmentation.{key}", f"{path} does not exist")
+    from .doctor_maps import check_maps_and_parser
+
+    check_maps_and_parser(report, face.segmentation)
     tokenizer = _read_json(report, model_dir / "tokenizer_config.json")
     if tokenizer is not None and "legacy" not in tokenizer:
         report.add(

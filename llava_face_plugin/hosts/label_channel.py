@@ -134,6 +134,10 @@ class FaceImageProcessor:
         self._built = False
         self._asleep = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the parser, which may hold what cannot be copied: the copy builds its own when it needs one."""
+        return vars(self) | {"_parser": None, "_built": False}
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("processor", "_parser"):
             raise AttributeError(name)

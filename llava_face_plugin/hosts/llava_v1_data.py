@@ -7,6 +7,7 @@ A sample of the usual LLaVA JSON may carry ``"face_map": "relative/path.png"`` (
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from ..registry import unknown_name
 from . import label_channel
 
 UNKNOWN = -1
+PROBED = 64
+"""Images that are looked up in the store before a training starts (our default)."""
 
 
 class FaceDataset(Dataset):
@@ -43,6 +46,8 @@ class FaceDataset(Dataset):
         if config.knowledge is None and any("face_attributes" in sample for sample in samples):
             warnings.warn("the data has face_attributes, but face.knowledge is off: they are not used", stacklevel=2)
         self.maps = open_maps(config.segmentation.maps) if config.segmentation.maps else None
+        if self.maps is not None:
+            _check_hits(self.maps, samples, Path(base.data_args.image_folder or ""), config.segmentation.maps)
         # Networks parse once and offline (``llava-face segment``), never inside a training step.
         parser = config.segmentation.parser
         self._ask_parser = parser is not None and parser.type == "precomputed"
@@ -135,7 +140,7 @@ def sample_map(sample: Mapping[str, Any], index: int, folder: Path, maps: Maps |
     elif maps is not None and isinstance(image, str):
         where = f"face map of {image} in the store"
         try:
-            labels = maps.by_name(image)
+            labels = maps.by_name(_stored_name(image, folder))
         except FaceDataError as error:
             raise FaceDataError(f"{error} (sample {name})", error.reason) from error
     else:
@@ -151,6 +156,35 @@ def sample_map(sample: Mapping[str, Any], index: int, folder: Path, maps: Maps |
     return labels
 
 
+def _stored_name(image: str, folder: Path) -> str:
+    """What a store below the image folder calls an image."""
+    return os.path.relpath(image, folder) if os.path.isabs(image) else image
+
+
+def _check_hits(maps: Maps, samples: Sequence[Mapping[str, Any]], folder: Path, path: str | None) -> None:
+    """A look at some images before a training: a store that knows none of them is not the one that was meant.
+
+    Raises ``FaceDataError`` if it has none of them, and warns if it lacks more than half.
+    """
+    unmapped = [s["image"] for s in samples if "image" in s and not s.get("face_map")]
+    looked = unmapped[:: max(1, len(unmapped) // PROBED)][:PROBED]
+    missing = sum(not _has_map(maps, _stored_name(image, folder)) for image in looked)
+    if looked and missing == len(looked):
+        raise FaceDataError(
+            f"face.segmentation.maps {path}: it has no map of any of {len(looked)} images, such as {looked[0]!r}; was "
+            f"it made from this --image_folder ({folder})? `llava-face maps check` says what it holds"
+        )
+    if missing > len(looked) / 2:
+        warnings.warn(f"{missing} of {len(looked)} images looked at have no map in {path}", stacklevel=3)
+
+
+def _has_map(maps: Maps, name: str) -> bool:
+    try:
+        return maps.by_name(name) is not None
+    except FaceDataError:
+        return True  # it is there, and broken: said when it is used
+
+
 def check_sample(sample: Any, index: int) -> None:
     """Raises ``FaceDataError`` for a row that is not a LLaVA sample."""
     if not isinstance(sample, Mapping):
@@ -158,6 +192,11 @@ def check_sample(sample: Any, index: int) -> None:
     turns = sample.get("conversations")
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise FaceDataError(f"training data, sample {sample_name(sample, index)}: no conversations")
+    if not isinstance(sample.get("image", ""), str):
+        raise FaceDataError(
+            f"training data, sample {sample_name(sample, index)}: image is {sample['image']!r}; llava 1.2.2 takes one "
+            "path a sample"
+        )
     if "face_map" in sample and "image" not in sample:
         raise FaceDataError(f"training data, sample {sample_name(sample, index)}: a face_map without an image")
 

@@ -5,9 +5,10 @@ Imported only once face mode is asked for, when ``llava`` itself has been import
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..parsing.base import Parser
 from . import label_channel
 
 _LOG = logging.getLogger("llava_face_plugin")
+BuildParser = Callable[[], Parser | None]
 
 
 class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
@@ -53,11 +55,8 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
         """Upstream's tower, its image processor wrapped so that it adds the label map."""
         tower = super().get_vision_tower()
         if tower is not None:
-            _wrap_image_processor(tower, self._parser)
+            _wrap_image_processor(tower, functools.partial(build_parser, self.face_config))
         return tower
-
-    def _parser(self) -> Parser | None:
-        return build_parser(self.face_config)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3 or 4, H, W) -> (B, P, D) visual tokens; the 4th channel holds part ids."""
@@ -184,7 +183,7 @@ def _map_source(images: Any, config: FaceConfig) -> str:
             return "label maps come with the images"
         return "no parser is configured (face.segmentation.parser): the learned no-map state is used"
     if known:
-        return f"label maps come from the parser {parser.type!r}"
+        return f"label maps come from the parser {parser.type!r}, or with the images"
     return f"the parser {parser.type!r} has no map for this image: the learned no-map state is used"
 
 
@@ -196,7 +195,8 @@ def build_parser(config: FaceConfig) -> Parser | None:
     parser = config.segmentation.parser
     if parser is None:
         return None
-    if torch.utils.data.get_worker_info() is not None and parser.device != "cpu":
+    on_gpu = parser.type != "precomputed" and torch.device(parser.device).type != "cpu"
+    if on_gpu and torch.utils.data.get_worker_info() is not None:
         raise FaceHostError(
             f"the parser {parser.type!r} on {parser.device!r} cannot run in DataLoader workers: set "
             "face.segmentation.parser.device to 'cpu', or make the maps first with `llava-face segment` and set "
@@ -207,22 +207,28 @@ def build_parser(config: FaceConfig) -> Parser | None:
     return build(parser)
 
 
-def _wrap_image_processor(tower: Any, parser: Any) -> None:
+def _wrap_image_processor(tower: Any, build: BuildParser) -> None:
     """Makes the tower load its image processor with the label channel, now or whenever it loads."""
     if getattr(tower, "_face_wrapped", False):
         return
     tower._face_wrapped = True
-    load_model = tower.load_model
-
-    def wrap() -> None:
-        if not isinstance(tower.image_processor, label_channel.FaceImageProcessor):
-            tower.image_processor = label_channel.FaceImageProcessor(tower.image_processor, parser)
-
-    def load_and_wrap(*args: Any, **kwargs: Any) -> None:
-        load_model(*args, **kwargs)
-        wrap()
-
     if tower.is_loaded:
-        wrap()
+        _wrap_now(tower, build)
     else:
-        tower.load_model = load_and_wrap
+        tower.load_model = _LoadAndWrap(tower, build)
+
+
+def _wrap_now(tower: Any, build: BuildParser) -> None:
+    if not isinstance(tower.image_processor, label_channel.FaceImageProcessor):
+        tower.image_processor = label_channel.FaceImageProcessor(tower.image_processor, build)
+
+
+class _LoadAndWrap:
+    """The tower's ``load_model`` and the wrapping after it; an object, for a closure could not be pickled."""
+
+    def __init__(self, tower: Any, build: BuildParser) -> None:
+        self.tower, self.build = tower, build
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        type(self.tower).load_model(self.tower, *args, **kwargs)
+        _wrap_now(self.tower, self.build)

@@ -25,11 +25,11 @@ MAX_PIXELS = 64_000_000
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 NO_MAP_COLOUR = (128, 128, 128)
 
-# Everything Pillow's decoders raise on a damaged file.
-_DAMAGED = (
+DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
+"""Everything Pillow's decoders raise on a damaged file."""
 
 
 def read_map(path: str | Path, *, size: tuple[int, int] | None = None, sample: str = "") -> np.ndarray:
@@ -62,7 +62,7 @@ def ids_of_png(data: bytes, where: str) -> np.ndarray:
     """As ``read_ids``, of a PNG's bytes; ``where`` is named in errors."""
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG",))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise FaceDataError(f"{where}: not a readable PNG ({error})", "format") from error
     with picture:
         return _ids(_limited(picture, where), where)
@@ -101,7 +101,7 @@ def write_map(path: str | Path, labels: np.ndarray) -> None:
         raise FaceDataError(f"face map {path}: expected (H, W) uint8, got {labels.dtype} of shape {labels.shape}")
     check_ids(labels, f"face map {path}")
     picture = Image.fromarray(labels)
-    picture.putpalette(_palette_bytes())
+    picture.putpalette(palette_bytes())
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
 
@@ -167,7 +167,7 @@ def _open(path: str | Path, where: str, formats: tuple[str, ...]) -> Image.Image
         raise FaceDataError(f"{where}: no such file", "missing")
     try:
         picture = Image.open(path, formats=formats)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = "empty" if Path(path).stat().st_size == 0 else "format"
         raise FaceDataError(f"{where}: not a readable {'/'.join(formats)} file ({error})", reason) from error
     return _limited(picture, where)
@@ -184,12 +184,13 @@ def _limited(picture: Image.Image, where: str) -> Image.Image:
 def _decoded(picture: Image.Image, where: str) -> Image.Image:
     try:
         picture.load()
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise FaceDataError(f"{where}: damaged or truncated ({error})", "damaged") from error
     return picture
 
 
-def _palette_bytes() -> bytes:
+def palette_bytes() -> bytes:
+    """The 256 RGB colours that maps are written with: ``labels.PALETTE``, and gray for 255."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[:NUM_PARTS] = PALETTE
     table[NO_MAP] = NO_MAP_COLOUR

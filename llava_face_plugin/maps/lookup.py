@@ -60,6 +60,8 @@ class StoreMaps:
 
     def __init__(self, store: MapStore) -> None:
         self.store = store
+        if store.info.format == "parquet":
+            _ = store.index  # once, before a DataLoader forks, and not in each of its workers
 
     def by_name(self, name: str) -> np.ndarray | None:
         return self.store.get(name)

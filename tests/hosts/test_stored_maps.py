@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +23,8 @@ from llava_face_plugin.hosts import label_channel
 from llava_face_plugin.hosts.llava_v1_data import FaceDataset
 from llava_face_plugin.hosts.llava_v1_model import build_parser
 from llava_face_plugin.labels import NO_MAP
+from llava_face_plugin.maps.files import read_map
+from llava_face_plugin.parsing.base import Parsed
 from llava_face_plugin.parsing.precomputed import PrecomputedParser
 from llava_face_plugin.segment.run import Options, segment
 from llava_face_plugin.switch import enable
@@ -58,7 +63,7 @@ def dataset(base: Path, faces: Path, data: Path, config: FaceConfig, aspect: str
     tokenizer = AutoTokenizer.from_pretrained(str(base), use_fast=False, model_max_length=512)
     tokenizer.pad_token = tokenizer.unk_token
     processor = CLIPImageProcessor.from_pretrained(str(base / "clip"))
-    wrapped = label_channel.FaceImageProcessor(processor, lambda: build_parser(config))
+    wrapped = label_channel.FaceImageProcessor(processor, functools.partial(build_parser, config))
     arguments = SimpleNamespace(
         image_folder=str(faces), image_processor=wrapped, image_aspect_ratio=aspect, is_multimodal=True,
         mm_use_im_start_end=False,
@@ -85,13 +90,78 @@ def test_a_map_from_the_store_is_the_map_the_sample_would_name(
     assert known > 20
 
 
-def test_an_image_that_is_not_in_the_store_has_no_map(base: Path, faces: Path, root: Path, store: Path) -> None:
-    Image.new("RGB", (30, 40), (9, 200, 9)).save(faces / "images" / "stranger.png")
-    turns = [{"from": "human", "value": "<image>\nWho?"}, {"from": "gpt", "value": "Nobody."}]
-    data = root / "stranger.json"
-    data.write_text(json.dumps([{"id": "s", "image": "images/stranger.png", "conversations": turns}]))
+def test_images_that_are_not_in_the_store_are_told(
+    base: Path, faces: Path, unmapped: Path, root: Path, store: Path
+) -> None:
+    """Some: they have no map, and more than half is a warning. All: it is another data set's store, and an error."""
+    known = json.loads(unmapped.read_text())[:2]
+    strangers = []
+    for n in range(3):
+        Image.new("RGB", (30, 40), (9, 200, n)).save(faces / "images" / f"stranger{n}.png")
+        turns = [{"from": "human", "value": "<image>\nWho?"}, {"from": "gpt", "value": "Nobody."}]
+        strangers.append({"id": f"s{n}", "image": f"images/stranger{n}.png", "conversations": turns})
+    data = root / "strangers.json"
+    data.write_text(json.dumps([*strangers, *known]))
+    with pytest.warns(UserWarning, match="3 of 5 images looked at have no map"):
+        _, face = dataset(base, faces, data, configured(maps=str(store)), "pad")
+    assert bool((face[0]["image"][3] == NO_MAP).all()) and bool((face[3]["image"][3] != NO_MAP).any())
+    data.write_text(json.dumps(strangers))
+    with pytest.raises(FaceDataError, match=r"no map of any of 3 images, such as 'images/stranger0\.png'"):
+        dataset(base, faces, data, configured(maps=str(store)), "pad")
+    with pytest.raises(FaceDataError, match="no map of any of 24 images"):  # an index knows pixels, not names
+        dataset(base, faces, unmapped, configured(maps=str(faces / "index.json")), "pad")
+
+
+def test_an_absolute_image_path_is_found_too(base: Path, faces: Path, unmapped: Path, root: Path, store: Path) -> None:
+    samples = json.loads(unmapped.read_text())[:1]
+    data = root / "absolute.json"
+    data.write_text(json.dumps([{**s, "image": str(faces / s["image"])} for s in samples]))
     _, face = dataset(base, faces, data, configured(maps=str(store)), "pad")
-    assert bool((face[0]["image"][3] == NO_MAP).all())
+    assert bool((face[0]["image"][3] != NO_MAP).any())
+
+
+@pytest.mark.parametrize("form", ["png", "parquet"])
+def test_real_masks_reach_the_batch_bit_for_bit(base: Path, root: Path, real_faces: Path, form: str) -> None:
+    """CelebAMask-HQ: mask -> store -> sample equals mask -> sample."""
+    folder = real_faces / "celebamask_hq"
+    names = sorted(p.stem for p in (folder / "masks").glob("*.png"))[:30]
+    if not names:
+        pytest.skip("FACE_TEST_DATA has no celebamask_hq/")
+    turns = [{"from": "human", "value": "<image>\nHat?"}, {"from": "gpt", "value": "No"}]
+    rows = [{"id": n, "image": f"images/{n}.jpg", "conversations": turns} for n in names]
+    data, named = root / f"real-{form}.json", root / f"real-named-{form}.json"
+    data.write_text(json.dumps(rows))
+    named.write_text(json.dumps([{**r, "face_map": f"masks/{r['id']}.png"} for r in rows]))
+
+    class Masks(PrecomputedParser):
+        def parse(self, images: Any, names: Any = None) -> list[Parsed]:
+            return [Parsed(read_map(folder / "masks" / f"{Path(name).stem}.png")) for name in names]
+
+    options = Options(image_folder=folder, format=form)  # type: ignore[arg-type]
+    segment(data, root / f"real-{form}", lambda: Masks(folder / "masks"), options)
+    _, expected = dataset(base, folder, named, configured(), "pad")
+    _, found = dataset(base, folder, data, configured(maps=str(root / f"real-{form}")), "pad")
+    for i in range(len(rows)):
+        assert torch.equal(expected[i]["image"], found[i]["image"])
+
+
+@pytest.mark.parametrize(("form", "start"), [("png", "fork"), ("parquet", "fork"), ("parquet", "spawn")])
+def test_data_loader_workers_read_the_store(
+    base: Path, faces: Path, unmapped: Path, root: Path, form: str, start: str
+) -> None:
+    store = root / f"store-{form}-{start}"
+    options = Options(image_folder=faces, format=form)  # type: ignore[arg-type]
+    segment(unmapped, store, lambda: PrecomputedParser(faces / "index.json"), options)
+    config = configured(maps=str(store), parser={"type": "precomputed", "path": str(faces / "index.json")})
+    _, face = dataset(base, faces, unmapped, config, "pad")
+    expected = [face[i]["image"] for i in range(8)]
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.Subset(face, range(8)), batch_size=None, num_workers=2 if start == "fork" else 1,
+        multiprocessing_context=start,
+    )  # fmt: skip
+    found = [item["image"] for item in loader]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all(bool((image[3] != NO_MAP).any()) for image in found)
 
 
 def test_an_image_that_changed_its_shape_is_named(base: Path, faces: Path, unmapped: Path, store: Path) -> None:
@@ -128,15 +198,47 @@ def test_a_training_runs_from_the_store_alone(base: Path, faces: Path, unmapped:
 
 
 def test_a_parsing_network_is_never_asked_in_training(base: Path, faces: Path, unmapped: Path, root: Path) -> None:
-    parser = {"type": "torchscript", "path": str(root / "nowhere.pt")}
+    parser = {"type": "compact", "path": str(root / "nowhere.safetensors")}
     with pytest.warns(UserWarning, match=r"24 samples have no face_map .* `llava-face segment`"):
         _, face = dataset(base, faces, unmapped, configured(parser=parser), "pad")
     assert bool((face[0]["image"][3] == NO_MAP).all())
 
 
+def test_a_model_that_has_parsed_can_be_copied(checkpoint: Path, root: Path, network: dict[str, Any]) -> None:
+    out = root / "llava-copied"
+    enable(checkpoint, out=out, settings={"segmentation": {"parser": network}})
+    model = load(out)
+    processor = model.get_vision_tower().image_processor
+    image = Image.new("RGB", (30, 30), (250, 250, 250))
+    parsed = processor.preprocess(image, return_tensors="pt")["pixel_values"]
+    assert bool((parsed[0, 3] == 13).all())
+    again = pickle.loads(pickle.dumps(processor))
+    assert len(pickle.dumps(processor)) < 100_000, "the model travels with its image processor"
+    for other in (again, copy.deepcopy(model).get_vision_tower().image_processor):
+        assert torch.equal(other.preprocess(image, return_tensors="pt")["pixel_values"], parsed)
+
+
+def test_the_doctor_opens_store_and_parser(
+    checkpoint: Path, base: Path, faces: Path, root: Path, store: Path, network: dict[str, Any]
+) -> None:
+    from llava_face_plugin.hosts.doctor import examine
+
+    def said(name: str, **segmentation: Any) -> dict[str, str]:
+        out = root / name
+        enable(checkpoint, out=out, settings={"segmentation": segmentation})
+        return {f"{f.level} {f.what}": f.detail for f in examine(out).findings if "segmentation" in f.what}
+
+    good = said("llava-doctor-good", maps=str(store), parser=network)
+    assert "(parser 'precomputed')" in good["ok segmentation.maps"] and "torchscript" in good["ok segmentation.parser"]
+    assert "made by another parser ('precomputed'" in good["warning segmentation.parser"]
+    bad = said("llava-doctor-bad", maps=str(root / "nowhere"), parser={**network, "sha256": "0" * 64})
+    assert "no such file or folder" in bad["problem segmentation.maps"]
+    assert "the configuration expects 0000" in bad["problem segmentation.parser"]
+
+
 def test_a_parser_on_a_gpu_is_refused_in_a_loaders_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: SimpleNamespace(id=0))
-    parser = {"type": "torchscript", "path": "x.pt", "device": "cuda"}
+    parser = {"type": "compact", "path": "x.safetensors", "device": "cuda"}
     with pytest.raises(FaceHostError, match="cannot run in DataLoader workers"):
         build_parser(configured(parser=parser))
 

@@ -1,0 +1,1 @@
+"""The parts of ``scripts/train_parser.py``: pairs, augmentation, loss, scores, training loop, report."""
