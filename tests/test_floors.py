@@ -29,8 +29,8 @@ FLOORS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-CORE = ("errors", "registry", "explain", "labels", "constants", "rulebook", "parser_config", "config", "guard", "encoders",
-        "fusion", "knowledge", "branch")  # fmt: skip
+CORE = ("errors", "registry", "explain", "labels", "constants", "rulebook", "parser_config", "config", "guard",
+        "encoders", "fusion", "knowledge", "branch")  # fmt: skip
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

@@ -22,10 +22,13 @@ def register(app: typer.Typer) -> None:
 def check(
     store: Annotated[Path, typer.Argument(help="Map store, or folder of PNG or .npy maps.", metavar="STORE")],
     images: Annotated[
-        Path | None, typer.Option(help="Image folder: also look for missing images and images of another shape.")
+        Path | None,
+        typer.Option(help="Image folder: also look for images that are missing, changed, or of another shape."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read maps.")] = 4,
-    shown: Annotated[int, typer.Option(min=0, help="Messages to show of each kind of problem.")] = 5,
+    shown: Annotated[
+        int, typer.Option(min=0, help="Messages to show of each kind of problem, and of failed rows.")
+    ] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Read every map: ids, sizes, missing files, duplicates, coverage by part. Exit code 1 if there is a problem."""
@@ -62,6 +65,10 @@ def _show(store: Path, found: Check) -> None:
     for title, counts in (("rows", found.statuses), ("failed", found.reasons)):
         if counts:
             console.print(f"{title}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common()), markup=False)
+    for message in found.failures:
+        console.print(f"  {message}", markup=False)
+    if hidden := (found.reasons.total() - len(found.failures) if found.failures else 0):
+        console.print(f"  and {hidden:,} more (--shown)", markup=False)
     common = ", ".join(f"{size} ({n:,})" for size, n in found.sizes.most_common(5))
     console.print(f"sizes: {len(found.sizes):,}; most common: {common or 'none'}", markup=False)
     for number, what in (

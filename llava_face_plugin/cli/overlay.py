@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-
     from ..maps.lookup import Maps
+    from ..maps.overlay import Row
 
 
 class Item(NamedTuple):
@@ -59,24 +57,50 @@ def overlay(
 
     stored = (source / STORE_NAME).is_file()
     lookup = open_maps(maps or source) if maps is not None or stored else None
-    items = list(itertools.islice(_items(source, image_folder, stored), start, start + (1 if picture else n)))
-    if not items:
-        raise FaceDataError(f"{source}: no image to draw (after passing over {start})")
-    rows = [_row(item, lookup) for item in items]
-    if picture:
-        image, labels = rows[0]
-        if labels is None:
-            raise FaceDataError(f"{items[0].image}: there is no map of it")
-        with atomic_path(out) as temporary:
-            blend(image, labels, alpha).save(temporary, format="PNG")
-        typer.echo(f"wrote {out} ({items[0].name})")
-        return
-    contact_sheet(rows, out, [item.title for item in items])
+    items = itertools.islice(_items(source, image_folder, stored), start, None)
+    drawn, skipped = _first(items, 1 if picture else n, lookup)
+    if not drawn:
+        why = f"; {len(skipped)} cannot be read, the first: {skipped[0]}" if skipped else ""
+        raise FaceDataError(f"{source}: no image to draw (after passing over {start}){why}")
+    rows = [row for _, row in drawn]
     without = sum(labels is None for _, labels in rows)
-    typer.echo(f"wrote {out} ({len(rows)} images" + (f", {without} without a map)" if without else ")"))
+    try:
+        if picture:
+            ((item, (image, labels)),) = drawn
+            if labels is None:
+                raise FaceDataError(f"{item.image}: there is no map of it")
+            with atomic_path(out) as temporary:
+                blend(image, labels, alpha).save(temporary, format="PNG")
+            typer.echo(f"wrote {out} ({item.name})")
+        else:
+            contact_sheet(rows, out, [item.title for item, _ in drawn])
+            typer.echo(f"wrote {out} ({len(rows)} images" + (f", {without} without a map)" if without else ")"))
+    except OSError as error:
+        raise FaceDataError(f"--out {out}: cannot be written ({error.strerror or error})", "unwritable") from error
+    if skipped:
+        typer.echo(f"passed over {len(skipped)} that cannot be drawn:", err=True)
+        for message in skipped:
+            typer.echo(f"  {message}", err=True)
 
 
-def _row(item: Item, lookup: Maps | None) -> tuple[Image.Image, np.ndarray | None]:
+def _first(items: Iterable[Item], n: int, lookup: Maps | None) -> tuple[list[tuple[Item, Row]], list[str]]:
+    """The first ``n`` items that can be drawn, and what was wrong with those before them."""
+    from ..errors import FaceDataError
+    from ..maps.rows import one_line
+
+    drawn: list[tuple[Item, Row]] = []
+    skipped: list[str] = []
+    for item in items:
+        try:
+            drawn.append((item, _row(item, lookup)))
+        except FaceDataError as error:
+            skipped.append(one_line(str(error)))
+        if len(drawn) == n:
+            break
+    return drawn, skipped
+
+
+def _row(item: Item, lookup: Maps | None) -> Row:
     from ..maps.files import open_image, read_map
     from ..maps.keys import pixel_key
 
@@ -91,7 +115,7 @@ def _row(item: Item, lookup: Maps | None) -> tuple[Image.Image, np.ndarray | Non
 
 def _items(source: Path, image_folder: Path | None, stored: bool) -> Iterable[Item]:
     from ..errors import FaceDataError
-    from ..maps.check import IMAGE_SUFFIXES
+    from ..maps.files import IMAGE_SUFFIXES
     from ..maps.store import MapStore
 
     if stored:

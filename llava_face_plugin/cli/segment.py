@@ -88,10 +88,13 @@ def segment(
     engine: Annotated[EngineName, _of_run("ray: on a Ray cluster.")] = EngineName.local,
     overwrite: Annotated[bool, _of_run("Delete what the store has, and begin anew.", "--overwrite")] = False,
     retry_failed: Annotated[bool, _of_run("Try images again that failed before.", "--retry-failed")] = False,
-    strict: Annotated[bool, _of_run("Exit code 1 if any image has failed.", "--strict")] = False,
+    strict: Annotated[
+        bool, _of_run("Exit code 1 if any image has failed (else only if all have).", "--strict")
+    ] = False,
     as_json: Annotated[bool, _of_run("Print the summary as JSON.", "--json")] = False,
 ) -> None:
     """Make a label map for every image of INPUT. Run it again to go on after an interruption, or with new images."""
+    from ..maps.store import INFO
     from ..segment.run import Options
     from ..segment.run import segment as run
 
@@ -111,41 +114,34 @@ def segment(
         with _progress(quiet=as_json) as progress:
             summary = run(source, out, config, options, progress)
     except KeyboardInterrupt:
-        typer.echo("stopped; what is finished is kept: the same command goes on from here", err=True)
+        kept = "; what is finished is kept: the same command goes on from here" if (out / INFO).is_file() else ""
+        typer.echo(f"stopped{kept}", err=True)
         raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(summary.to_dict(), indent=2))
     else:
         _print(summary)
-    raise typer.Exit(1 if strict and summary.failed.total() + summary.failed_before else 0)
+    bad = summary.all_failed or (strict and summary.failed.total() + summary.failed_before)
+    raise typer.Exit(1 if bad else 0)
 
 
 def _config(given: dict[str, Any], file: Path | None) -> ParserConfig:
-    from pydantic import ValidationError
-
     from ..errors import FaceConfigError
     from ..parser_config import ParserConfig
 
-    where = "segment"
-    if file is not None:
-        if given:
-            raise FaceConfigError(f"--parser-config has the whole parser block: leave out {_option(next(iter(given)))}")
-        where = str(file)
-        try:
-            given = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FaceConfigError(f"{file}: cannot be read as JSON ({error})") from error
-    elif "type" not in given:
-        raise FaceConfigError("segment: which parser? Give --parser TYPE, or --parser-config FILE.json")
+    if file is None:
+        if "type" not in given:
+            raise FaceConfigError("segment: which parser? Give --parser TYPE, or --parser-config FILE.json")
+        return ParserConfig.parse(given, "segment --parser")
+    if given:
+        raise FaceConfigError(f"--parser-config has the whole parser block: leave out {_option(next(iter(given)))}")
+    if not file.is_file():
+        raise FaceConfigError(f"--parser-config {file}: no such file")
     try:
-        return ParserConfig.model_validate(given)
-    except ValidationError as error:
-        told = []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
-            name = f"{key if file else _option(key)}: " if key else ""
-            told.append(f"{where}: {name}{item['msg'].removeprefix('Value error, ')}")
-        raise FaceConfigError("\n".join(told)) from None
+        block = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FaceConfigError(f"--parser-config {file}: cannot be read as JSON ({error})") from error
+    return ParserConfig.parse(block, f"--parser-config {file}")
 
 
 def _option(key: str) -> str:
@@ -165,12 +161,12 @@ def _shard(text: str) -> tuple[int, int]:
 def _progress(quiet: bool) -> Iterator[Progress]:
     """A bar with rate and time left for each kind of work that reports itself."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} images/s"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]} images/s,"), TimeRemainingColumn(), TextColumn("left"),
     )  # fmt: skip
     with Bars(*columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=60) as bars:
         tasks: dict[str, Any] = {}
@@ -209,6 +205,8 @@ def _print(summary: Summary) -> None:
         console.print(f"and {total - len(summary.failures):,} more: see {summary.store / 'manifest'}", markup=False)
     if not summary.done:
         console.print("nothing to do: every image was there already")
+    if summary.all_failed:
+        console.print("[red]every image failed[/red]")
     if summary.failed_before:
         console.print("images that failed before were left alone; --retry-failed tries them again")
     sys.stdout.flush()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,12 +15,11 @@ import numpy as np
 
 from ..errors import FaceDataError
 from ..labels import FACE_PARTS, NO_MAP, NUM_PARTS, SIDES
-from .files import check_ids, image_size, read_ids, same_aspect
-from .rows import SUFFIX, Row
+from .files import IMAGE_SUFFIXES, check_ids, image_size, read_ids, same_aspect
+from .rows import SUFFIX, Row, one_line
 from .store import INFO, MapStore
 from .vocabularies import mean_column
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 Progress = Callable[[int], None]
 CHUNK = 512
 
@@ -40,13 +40,15 @@ class Check:
 
     maps: int = 0
     problems: Counter[str] = field(default_factory=Counter)
-    """Number by kind: unreadable, ids, size, missing map, missing image, orphan."""
+    """Number by kind: no maps, unreadable, ids, size, missing map, missing image, changed image, orphan."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """The first messages of each kind of problem."""
     statuses: Counter[str] = field(default_factory=Counter)
     """store: rows by status (ok, no-face, failed)."""
     reasons: Counter[str] = field(default_factory=Counter)
     """store: failed rows by reason."""
+    failures: list[str] = field(default_factory=list)
+    """store: reason and message of the first failed rows."""
     coverage: dict[str, PartCoverage] = field(default_factory=dict)
     sizes: Counter[str] = field(default_factory=Counter)
     """Maps by WIDTHxHEIGHT."""
@@ -69,7 +71,7 @@ class Check:
         """Counts a problem and keeps the first ``shown`` messages of its kind."""
         self.problems[kind] += 1
         if len(self.examples.get(kind, ())) < shown:
-            self.examples.setdefault(kind, []).append(message)
+            self.examples.setdefault(kind, []).append(one_line(message))
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -93,9 +95,9 @@ def check_maps(
 ) -> Check:  # fmt: skip
     """Reads every map of a store, or of a folder of PNG and ``.npy`` maps.
 
-    ``images`` is the image folder: with it, images that are missing or of another shape are problems. ``shown``
-    messages are kept of each kind. ``progress`` is told the number of maps done. Raises ``FaceDataError`` if there
-    is nothing at ``path``.
+    ``images`` is the image folder: with it, images that are missing, of another shape, or (store) have changed are
+    problems; so is a store without a map. ``shown`` messages are kept of each kind. ``progress`` is told the number of
+    maps done. Raises ``FaceDataError`` if there is nothing at ``path``.
     """
     path = Path(path)
     folder = Path(images) if images is not None else None
@@ -114,6 +116,8 @@ def check_maps(
         _add(found, seen, shares, present, shown)
         if progress is not None:
             progress(found.maps)
+    if not found.maps:
+        found.problem("no maps", f"{path}: there is not one map in it", shown)
     found.coverage = {
         part: PartCoverage(int(present[i]), float(shares[i] / max(found.maps, 1))) for i, part in enumerate(FACE_PARTS)
     }
@@ -125,6 +129,8 @@ def _store_work(store: MapStore, images: Path | None, found: Check, shown: int) 
         found.statuses[row.status] += 1
         if row.status == "failed":
             found.reasons[row.reason] += 1
+            if len(found.failures) < shown:
+                found.failures.append(one_line(f"({row.reason}) {row.message}"))
         if row.status == "ok":
             yield lambda row=row: _look_at_row(store, row, images)  # type: ignore[misc]
     if images is not None:
@@ -152,6 +158,7 @@ def _look_at_row(store: MapStore, row: Row, images: Path | None) -> _Seen:
         return _Seen(("size", message))
     if images is not None:
         problem = _image_problem(images / row.image, row.image, (row.width, row.height))
+        problem = problem or _change(images / row.image, row)
         if problem is not None:
             return _Seen(problem)
     return _measured(labels)
@@ -161,12 +168,21 @@ def _folder_work(folder: Path, images: Path | None) -> Iterator[Callable[[], _Se
     paths = sorted(p for p in folder.rglob("*") if p.suffix in (".png", ".npy"))
     if not paths:
         raise FaceDataError(f"maps {folder}: neither a map store nor a folder of PNG or .npy maps", "missing")
-    by_stem = None if images is None else {p.relative_to(images).with_suffix(""): p for p in images.rglob("*.*")}
+    by_name = None if images is None else _images_by_name(images)
     for path in paths:
-        yield lambda path=path: _look_at_file(folder, path, by_stem)  # type: ignore[misc]
+        yield lambda path=path: _look_at_file(folder, path, by_name)  # type: ignore[misc]
 
 
-def _look_at_file(folder: Path, path: Path, by_stem: dict[Path, Path] | None) -> _Seen:
+def _images_by_name(folder: Path) -> dict[Path, list[Path]]:
+    """The images that a map of each name, without the map's own suffix, may be of: with and without theirs."""
+    out = defaultdict(list)
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+        out[path.relative_to(folder)].append(path)
+        out[path.relative_to(folder).with_suffix("")].append(path)
+    return out
+
+
+def _look_at_file(folder: Path, path: Path, by_name: dict[Path, list[Path]] | None) -> _Seen:
     name = path.relative_to(folder)
     try:
         labels = read_ids(path)
@@ -176,14 +192,13 @@ def _look_at_file(folder: Path, path: Path, by_stem: dict[Path, Path] | None) ->
         check_ids(labels, str(name))
     except FaceDataError as error:
         return _Seen(("ids", str(error)))
-    if by_stem is not None:
-        # a.png and a.jpg.png are both maps of a.jpg
-        image = by_stem.get(name.with_suffix("")) or by_stem.get(name.with_suffix("").with_suffix(""))
-        if image is None:
+    if by_name is not None:
+        candidates = by_name.get(name.with_suffix(""), [])  # a.png and a.jpg.png are both maps of a.jpg
+        if not candidates:
             return _Seen(("missing image", f"{name}: there is no image of that name"))
-        problem = _image_problem(image, str(name), labels.shape[::-1])
-        if problem is not None:
-            return _Seen(problem)
+        problems = [_image_problem(image, str(name), labels.shape[::-1]) for image in candidates]
+        if None not in problems:
+            return _Seen(problems[0])
     return _measured(labels)
 
 
@@ -195,6 +210,20 @@ def _image_problem(image: Path, name: str, size: tuple[int, int]) -> tuple[str, 
     if not same_aspect(actual, size):
         return "size", f"{name}: the image is {actual[0]}x{actual[1]} now, the map was made for {size[0]}x{size[1]}"
     return None
+
+
+def _change(image: Path, row: Row) -> tuple[str, str] | None:
+    """Whether the image is no longer the one that its map was made of; one of the same size and time is not read."""
+    try:
+        status = image.stat()
+        if status.st_size == row.bytes:
+            if status.st_mtime == row.mtime:
+                return None
+            if hashlib.sha256(image.read_bytes()).hexdigest() == row.sha256:
+                return None
+    except OSError as error:
+        return "missing image", f"{row.image}: cannot be read ({error})"
+    return "changed image", f"{row.image}: the image has changed since its map was made; run `llava-face segment` again"
 
 
 def _measured(labels: np.ndarray) -> _Seen:

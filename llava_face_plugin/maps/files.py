@@ -22,12 +22,17 @@ from ..labels import NO_MAP, NUM_PARTS, PALETTE
 MAX_PIXELS = 64_000_000
 """Largest picture that is read, in pixels (our default): a guard against decompression bombs."""
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""Formats of images. LLaVA opens any that Pillow knows; these are the ones that occur in data sets."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""How names of images end, in lower case."""
+
 NO_MAP_COLOUR = (128, 128, 128)
 
 DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
-    Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError,
+    struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 """Everything Pillow's decoders raise on a damaged file."""
 
@@ -48,6 +53,8 @@ def read_map(path: str | Path, *, size: tuple[int, int] | None = None, sample: s
 
 def read_ids(path: str | Path, *, sample: str = "") -> np.ndarray:
     """The pixel values of a palette or 8-bit gray PNG, or of a 2-D ``.npy`` array: (H, W) uint8, any ids.
+
+    Pillow scales gray values of fewer bits (of 4 bits, 1 becomes 17); it leaves palette indices as they are.
 
     Raises ``FaceDataError`` if the file is missing, truncated, neither of these, or above ``MAX_PIXELS``.
     """
@@ -74,7 +81,19 @@ def _ids(picture: Image.Image, where: str) -> np.ndarray:
             f"{where}: a map must be a palette or 8-bit gray PNG of part ids, this one has mode {picture.mode} "
             f"(a map saved as colours cannot be read back)"
         )
+    if picture.mode == "L" and (bits := _bits(picture)) != 8:
+        raise FaceDataError(f"{where}: a gray PNG of {bits} bits a pixel; save the map as an 8-bit gray or palette PNG")
     return np.asarray(_decoded(picture, where), dtype=np.uint8)
+
+
+def _bits(picture: Image.Image) -> int:
+    """Bits a pixel and channel of a PNG that is open and not yet decoded: the ninth byte of its first chunk, IHDR."""
+    file = picture.fp  # type: ignore[attr-defined]
+    place = file.tell()
+    file.seek(8 + 4 + 4 + 4 + 4)
+    bits = file.read(1)[0]
+    file.seek(place)
+    return int(bits)
 
 
 def _read_npy(path: Path, where: str) -> np.ndarray:
@@ -82,7 +101,7 @@ def _read_npy(path: Path, where: str) -> np.ndarray:
         raise FaceDataError(f"{where}: no such file", "missing")
     try:
         # mapped first: a header may promise any size
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise FaceDataError(f"{where}: not a readable .npy array ({error})", "format") from error
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
@@ -109,7 +128,7 @@ def write_map(path: str | Path, labels: np.ndarray) -> None:
 def open_image(path: str | Path, *, sample: str = "") -> Image.Image:
     """An RGB image, read as upstream reads it (``convert("RGB")``, EXIF rotation not applied).
 
-    Raises ``FaceDataError`` if the file is missing, damaged, no JPEG/PNG/WEBP/BMP, or above ``MAX_PIXELS``.
+    Raises ``FaceDataError`` if the file is missing, damaged, in none of ``IMAGE_FORMATS``, or above ``MAX_PIXELS``.
     """
     where = _where("image", path, sample)
     with _open(path, where, IMAGE_FORMATS) as picture:

@@ -108,9 +108,16 @@ def _entries(number: int, path: Path) -> np.ndarray:
         hashes = (hash_name(name), short(pixels), short(sha))
         chunk.append((*hashes, size, mtime, written, number, at, STATUSES.index(status)))
         if len(chunk) == _CHUNK:
-            chunks.append(np.array(chunk, dtype=_ENTRY))
+            chunks.append(_array(chunk, path))
             chunk = []
-    return np.concatenate([*chunks, np.array(chunk, dtype=_ENTRY)])
+    return np.concatenate([*chunks, _array(chunk, path)])
+
+
+def _array(chunk: list[tuple[Any, ...]], path: Path) -> np.ndarray:
+    try:
+        return np.array(chunk, dtype=_ENTRY)
+    except OverflowError as error:
+        raise FaceDataError(f"{path}: a number in one of its rows is too large ({error})", "damaged") from error
 
 
 def _values(path: Path) -> Iterator[tuple[Any, ...]]:

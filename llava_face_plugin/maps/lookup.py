@@ -32,6 +32,11 @@ class Maps(Protocol):
         """The map of the image with this ``keys.pixel_key``."""
         ...
 
+    def changed_since(self, name: str, moment: float) -> bool:
+        """Whether the file with the map of that name (or, of one that has many, the file) is younger than ``moment``,
+        in seconds since 1970."""
+        ...
+
 
 def open_maps(path: str | Path, vocabulary: str = "celebamask-hq") -> Maps:
     """What ``path`` is: a map store, an ``index.json`` (or a folder with one), a parquet file, or a folder of maps.
@@ -70,6 +75,10 @@ class StoreMaps:
         name = self.store.name_of(key)
         return None if name is None else self.store.get(name)
 
+    def changed_since(self, name: str, moment: float) -> bool:
+        row = self.store.row(name)
+        return row is not None and row.written > moment
+
 
 class FolderMaps:
     """A folder of maps that mirrors the image folder: ``a/b.png`` (or ``.jpg.png``, ``.npy``) for ``a/b.jpg``."""
@@ -80,15 +89,20 @@ class FolderMaps:
 
     def by_name(self, name: str) -> np.ndarray | None:
         """Raises ``FaceDataError`` for a map that cannot be read or has ids of another vocabulary."""
-        image = PurePosixPath(name)
-        for candidate in (f"{name}.png", f"{name}.npy", image.with_suffix(".png"), image.with_suffix(".npy")):
-            path = self.folder / candidate
-            if path.is_file():
-                return to_canonical(read_ids(path), self.vocabulary, f"face map {path}")
-        return None
+        path = self._file(name)
+        return None if path is None else to_canonical(read_ids(path), self.vocabulary, f"face map {path}")
 
     def by_pixels(self, key: str) -> np.ndarray | None:
         return None
+
+    def changed_since(self, name: str, moment: float) -> bool:
+        path = self._file(name)
+        return path is not None and path.stat().st_mtime > moment
+
+    def _file(self, name: str) -> Path | None:
+        image = PurePosixPath(name)
+        candidates = (f"{name}.png", f"{name}.npy", image.with_suffix(".png"), image.with_suffix(".npy"))
+        return next((self.folder / c for c in candidates if (self.folder / c).is_file()), None)
 
 
 class IndexMaps:
@@ -107,6 +121,9 @@ class IndexMaps:
             return None
         path = self.path.parent / relative
         return to_canonical(read_ids(path), "celebamask-hq", f"face map {path}")
+
+    def changed_since(self, name: str, moment: float) -> bool:
+        return self.path.stat().st_mtime > moment
 
 
 def index_path(path: str | Path) -> Path:

@@ -49,6 +49,9 @@ class ParquetMaps:
     def by_pixels(self, key: str) -> np.ndarray | None:
         return None
 
+    def changed_since(self, name: str, moment: float) -> bool:
+        return self.path.stat().st_mtime > moment
+
     @property
     def _file(self) -> Any:
         """The open file of this process: one that was opened before a fork must not be read from."""

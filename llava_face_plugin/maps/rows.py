@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import posixpath
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from ..errors import FaceDataError
@@ -81,7 +83,11 @@ class Row:
     @classmethod
     def from_json(cls, line: _Line, where: str) -> Row:
         """The inverse of ``to_json``. Raises ``FaceDataError`` naming ``where``."""
-        return cls.from_dict(fields_of(line, where))
+        given = fields_of(line, where)
+        try:
+            return cls.from_dict(given)
+        except TypeError as error:  # boxes that are no lists
+            raise FaceDataError(f"{where}: not a row of a map store ({error})", "damaged") from error
 
 
 def fields_of(line: _Line, where: str) -> dict[str, Any]:
@@ -94,12 +100,28 @@ def fields_of(line: _Line, where: str) -> dict[str, Any]:
         raise FaceDataError(f"{where}: not a row of a map store: {str(given)[:80]!r}", "damaged")
     if given.get("status") not in STATUSES:
         raise FaceDataError(f"{where}: status {given.get('status')!r} is none of {STATUSES}", "damaged")
+    for key, value in given.items():
+        if not isinstance(value, _KINDS.get(key, object)) or (key in _HEX and not _DIGITS.fullmatch(str(value))):
+            raise FaceDataError(f"{where}: {key} is {str(value)[:40]!r}, which no row of a map store has", "damaged")
     return given
+
+
+def png_of(given: dict[str, Any], where: str) -> bytes | None:
+    """The map's PNG in a line of a parquet store; None where it has none. Raises ``FaceDataError`` naming ``where``."""
+    try:
+        return base64.b64decode(given["png"]) if given.get("png") else None
+    except ValueError as error:
+        raise FaceDataError(f"{where}: its map is not base64 ({error})", "damaged") from error
 
 
 _NAMES = tuple(f.name for f in fields(Row))
 DEFAULTS = {f.name: f.default for f in fields(Row)}
 """What fields that a line leaves out are."""
+_JSON: dict[type, tuple[type, ...]] = {float: (int, float), tuple: (list,)}
+_KINDS = {key: _JSON.get(type(value), (type(value),)) for key, value in DEFAULTS.items() if value is not MISSING}
+_KINDS["png"] = (str,)
+_HEX = ("sha256", "pixel_key")
+_DIGITS = re.compile("[0-9a-f]*")
 
 
 def clean_name(name: str) -> str:
@@ -123,6 +145,11 @@ def clean_name(name: str) -> str:
 def printable(name: str) -> str:
     """The name as it can be written down: bytes that are not UTF-8 become ``\\xff`` and the like."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """The text as it can be shown: line breaks, which file names may have, and the like become ``\\n`` and the like."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def map_path(name: str) -> str:

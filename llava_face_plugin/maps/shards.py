@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceDataError, FaceHostError
+from .extras import install_hint
 from .rows import Row
 
 ROW_GROUP = 64
@@ -29,7 +30,7 @@ def pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise FaceHostError(f"parquet needs pyarrow: pip install 'llava-face-plugin[maps]' ({error})") from error
+        raise FaceHostError(f"parquet needs pyarrow: {install_hint('maps')} ({error})") from error
     return pyarrow
 
 

@@ -8,7 +8,6 @@ STORE/shards/<i>-of-<n>-<k>.parquet format parquet: rows and maps
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from ..errors import FaceDataError
 from .files import check_ids, ids_of_png
 from .index import Index, journal_row
 from .journal import line_at
-from .rows import Row, clean_name, fields_of, map_path, printable
+from .rows import Row, clean_name, fields_of, map_path, png_of, printable
 from .shards import Shard
 
 INFO = "store.json"
@@ -162,8 +161,9 @@ class MapStore:
             return None
         path, at = self.index.files[int(entry["file"])], int(entry["at"])
         if path.suffix == ".jsonl":
-            line = fields_of(line_at(path, at), f"{path}, byte {at}; was it written to since it was opened?")
-            found, data = line["image"], base64.b64decode(line["png"]) if "png" in line else None
+            where = f"{path}, byte {at}; was it written to since it was opened?"
+            line = fields_of(line_at(path, at), where)
+            found, data = line["image"], png_of(line, where)
         else:
             found, data = self._shard(path).map(at)
         return data if found == name else None

@@ -109,10 +109,15 @@ def mean_column(labels: np.ndarray, part: int) -> float | None:
 
 def mirrored(labels: np.ndarray) -> np.ndarray:
     """The map of the horizontally flipped image: columns reversed, sides exchanged."""
+    return exchanged(labels[:, ::-1])
+
+
+def exchanged(labels: np.ndarray) -> np.ndarray:
+    """The map with the two ids of each pair of sides exchanged."""
     swap = np.arange(256, dtype=np.uint8)
     for left, right in SIDES:
         swap[[left, right]] = right, left
-    return swap[labels[:, ::-1]]
+    return swap[labels]
 
 
 def coarse(labels: np.ndarray) -> np.ndarray:

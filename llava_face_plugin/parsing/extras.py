@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 
 from ..errors import FaceHostError
+from ..maps.extras import install_hint
 
 BROKEN_TORCHVISION = (
     "torchvision is installed but does not fit this torch ({error}). Both must come from the same index: for CPU "
@@ -23,7 +24,7 @@ def import_extra(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # a broken torchvision raises RuntimeError, AttributeError or ImportError by turns
-        hint = f"`pip install llava-face-plugin[{extra}]`"
+        hint = install_hint(extra)
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             raise FaceHostError(f"{error.name} is not installed: {hint}") from error
         if "torchvision" in str(error):

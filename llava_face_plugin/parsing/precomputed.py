@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,11 @@ from .base import Parsed
 
 
 class PrecomputedParser:
-    """Looks maps up by the images' names where they are given, else by their pixels."""
+    """Looks maps up by the images' names where they are given, else by their pixels.
+
+    The digest is of the maps' place alone. A store that was segmented from them notices when one becomes younger than
+    its own copy (see ``Maps.changed_since``), but not when one is deleted, or replaced by an older file.
+    """
 
     name = "precomputed"
 
@@ -35,9 +40,9 @@ class PrecomputedParser:
     def parse(self, images: Sequence[Image.Image], names: Sequence[str] | None = None) -> list[Parsed]:
         """Maps of the images' own sizes; ``labels`` is None for an image that has none.
 
-        For an image padded to a square the map is padded the same way with background (id 0); a map stored at
-        another resolution is resized (nearest). Raises ``FaceDataError`` if a stored map cannot be read or does
-        not have its image's shape.
+        A map stored at another resolution is resized (nearest). For an image that is found by its pixels and is padded
+        to a square the map is padded the same way with background (id 0). Raises ``FaceDataError`` if a stored map
+        cannot be read or does not have its image's shape.
         """
         if names is None:
             return [Parsed(self._fitted(image, None)) for image in images]
@@ -45,11 +50,14 @@ class PrecomputedParser:
 
     def _fitted(self, image: Image.Image, name: str | None) -> np.ndarray | None:
         labels = self.maps.by_name(name) if name is not None else None
+        by_name = labels is not None
         if labels is None:
             labels = self.maps.by_pixels(pixel_key(image))
         if labels is None:
             return None
         fitted = fit_map(labels, image.size)
+        if fitted is None and not by_name:
+            fitted = fit_padded(labels, image)
         if fitted is None:
             raise FaceDataError(
                 f"maps {self.path}: the map of {name or 'an image'} is {labels.shape[1]}x{labels.shape[0]}, which is "
@@ -59,20 +67,29 @@ class PrecomputedParser:
 
 
 def fit_map(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-    """A map brought to an image of ``size`` (width, height): as it is, resized, or square-padded with id 0.
+    """A map brought to an image of ``size`` (width, height): as it is, or resized. None if it has another shape."""
+    return _nearest(labels, size) if same_aspect(labels.shape[::-1], size) else None
 
-    The padding is that of upstream's ``expand2square``: centred, the odd pixel at the end. None if the map
-    has neither the image's shape nor, for a square image, that of its unpadded content.
+
+def fit_padded(labels: np.ndarray, image: Image.Image) -> np.ndarray | None:
+    """A map brought to an image that upstream's ``expand2square`` has padded: padded likewise, with id 0.
+
+    The content is centred, the odd pixel at the end. None if the image is no square, or is not in the padding colour
+    where a content of the map's shape leaves room.
     """
-    width, height = size
-    rows, columns = labels.shape
-    if width != height or rows == columns:
-        return _nearest(labels, size) if same_aspect((columns, rows), size) else None
-    scale = width / max(labels.shape)
-    content_w, content_h = (max(1, round(n * scale)) for n in (labels.shape[1], labels.shape[0]))
-    square = np.zeros((height, width), dtype=np.uint8)
-    top, left = (height - content_h) // 2, (width - content_w) // 2
-    square[top : top + content_h, left : left + content_w] = _nearest(labels, (content_w, content_h))
+    side = image.width
+    if image.height != side:
+        return None
+    scale = side / max(labels.shape)
+    height, width = (max(1, round(n * scale)) for n in labels.shape)
+    top, left = (side - height) // 2, (side - width) // 2
+    picture = np.any(np.asarray(image.convert("RGB")) != np.array(PAD_COLOUR, dtype=np.uint8), axis=2)
+    slack = math.ceil(scale)  # a smaller map's shape is rounded to its own pixels
+    picture[max(0, top - slack) : top + height + slack, max(0, left - slack) : left + width + slack] = False
+    if picture.any():
+        return None
+    square = np.zeros((side, side), dtype=np.uint8)
+    square[top : top + height, left : left + width] = _nearest(labels, (width, height))
     return square
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import FaceHostError
+from ..errors import FaceConfigError, FaceHostError
 from ..parsing.base import Parsed, Parser
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class BatchedParser:
     def parse(self, batch: Sequence[Loaded]) -> list[Parsed | Exception]:
         """What the parser says, or raises, of each image.
 
-        Raises ``FaceHostError`` when memory runs out a second time.
+        Raises ``FaceHostError`` when memory runs out a second time, and the parser's own ``FaceHostError`` and
+        ``FaceConfigError``.
         """
         size = self.most or max(1, len(batch))
         return [result for at in range(0, len(batch), size) for result in self._parse(batch[at : at + size])]
@@ -39,6 +40,8 @@ class BatchedParser:
             if len(results) != len(batch):
                 raise ValueError(f"the parser returned {len(results)} results for {len(batch)} images")
             return list(results)
+        except (FaceHostError, FaceConfigError):  # nothing that another image would change
+            raise
         except Exception as error:
             if _out_of_memory(error):
                 return self._in_halves(batch, error)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from ..errors import FaceConfigError, FaceDataError
+from ..maps.files import IMAGE_SUFFIXES
 from ..maps.rows import clean_name, printable
 
 
@@ -171,7 +172,7 @@ def below(folder: Path, names: Iterable[str]) -> Iterable[str]:
 
 
 def _looks_like_image(name: str) -> bool:
-    return name.lower().endswith((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _is_new(folder: str, store: str | None) -> bool:

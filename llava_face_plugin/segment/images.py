@@ -19,9 +19,6 @@ from ..errors import FaceDataError
 from ..maps import files
 from .upright import UPRIGHT
 
-FORMATS = (*files.IMAGE_FORMATS, "GIF", "TIFF")
-"""Formats that are read. LLaVA opens any that Pillow knows; of the others these two occur in data sets."""
-
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"BM")
 """How files in these formats begin: one that does and cannot be read is damaged."""
 
@@ -89,7 +86,7 @@ class Picture:
 def _opened(data: bytes, where: str) -> Image.Image:
     """The image with its header read and its size found to be within ``MAX_PIXELS``."""
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=files.IMAGE_FORMATS)
     except Image.DecompressionBombError as error:
         raise FaceDataError(f"{where}: {_short(error)}", "too-large") from error
     except MemoryError:
@@ -97,7 +94,7 @@ def _opened(data: bytes, where: str) -> Image.Image:
     except Exception as error:
         if data.startswith(_SIGNATURES):
             raise FaceDataError(f"{where}: damaged ({_short(error)})", "damaged") from error
-        told = f"no {'/'.join(FORMATS)} image; it begins with {data[:12]!r}"
+        told = f"no {'/'.join(files.IMAGE_FORMATS)} image; it begins with {data[:12]!r}"
         raise FaceDataError(f"{where}: {told}", "format") from error
     if picture.width * picture.height > files.MAX_PIXELS:
         size = f"{picture.width}x{picture.height}"

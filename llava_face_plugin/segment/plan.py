@@ -44,11 +44,13 @@ def make_plan(
     *,
     retry_failed: bool,
     adopt: Callable[[Row], None] | None,
+    outdated: Callable[[str, float], bool] = lambda name, written: False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Plan:
     """Compares size and time of each image with its row; ``adopt`` (png stores) is told rows of maps without a line.
 
-    ``progress`` is told how many entries were looked at.
+    ``outdated`` says whether what the parser made a row of has changed since. ``progress`` is told how many entries
+    were looked at.
     """
     plan = Plan(entries)
     is_png = adopt is not None
@@ -56,7 +58,8 @@ def make_plan(
     for at in range(len(entries)):
         entry = entries[at]
         found = index.find(entry.name)
-        if found is not None and found["status"] == _FAILED and retry_failed:
+        again = found is not None and found["status"] == _FAILED and retry_failed
+        if again or (found is not None and not entry.problem and outdated(entry.name, float(found["written"]))):
             plan.todo.append(at)
         elif found is not None and _is_current(found, entry) and _has_map(found, entry, store, is_png):
             plan.there += 1

@@ -7,10 +7,13 @@ import logging
 import os
 import pickle
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..errors import FaceError, FaceHostError
+from ..maps.extras import install_hint
 from ..parsing.base import Parser
+from .entries import Cell
 from .work import Outcome, Settings, Task, outcomes
 
 BATCHES_A_CALL = 8
@@ -26,7 +29,7 @@ def ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise FaceHostError(f"--engine ray needs Ray: pip install 'llava-face-plugin[ray]' ({error})") from error
+        raise FaceHostError(f"--engine ray needs Ray: {install_hint('ray')} ({error})") from error
     if not ray.is_initialized():  # the cluster that RAY_ADDRESS names, or this machine
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(log_to_driver=False, include_dashboard=False, logging_level="WARNING")
@@ -77,7 +80,7 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         tasks = iter(tasks)
         while round_ := list(itertools.islice(tasks, TASKS_A_ROUND)):
-            found = data.from_items([{"task": pickle.dumps(task)} for task in round_]).map_batches(
+            found = data.from_items([{"task": pickle.dumps(_absolute(task))} for task in round_]).map_batches(
                 Segmenter,
                 fn_constructor_args=(self.make_parser, settings),
                 batch_size=BATCHES_A_CALL * settings.images_per_batch,
@@ -86,6 +89,16 @@ class RayEngine:
             )
             with _own_errors():
                 yield from (pickle.loads(row["outcome"]) for row in found.iter_rows())
+
+
+def _absolute(task: Task) -> Task:
+    """With paths that mean the same to workers, which have another working directory."""
+    source = task.entry.source
+    if isinstance(source, Cell):
+        source = replace(source, file=source.file.absolute(), folder=source.folder.absolute())
+    else:
+        source = source.absolute()
+    return replace(task, entry=replace(task.entry, source=source))
 
 
 def _identity(make_parser: Any) -> tuple[str, str]:

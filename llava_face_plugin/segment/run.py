@@ -7,30 +7,33 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from PIL import Image
 
-from ..errors import FaceConfigError, FaceHostError
+from ..errors import FaceConfigError
 from ..maps.index import Index
+from ..maps.lookup import open_maps
 from ..maps.rows import Row
 from ..maps.shards import pyarrow
 from ..maps.store import Format, StoreInfo
 from ..parser_config import ParserConfig
-from ..parsing.base import Parser
+from .engines import Engine, MakeParser, make_engine, stopping
 from .entries import Entries, find
 from .plan import Plan, make_plan
 from .target import locked, make_store, overwrite_store, writing
-from .work import Outcome, Settings, Task, outcomes
+from .work import Settings
 from .writers import PngWriter, Writer, open_writer
 
-MakeParser = Callable[[], Parser]
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and the total."""
+
+SAME_FAULTS = 2
+"""Batches on each of whose images the parser fails with the same error before a run is stopped (our default)."""
 
 NAMED_FAILURES = 10
 """Failures that a summary names; all of them are in the manifest."""
@@ -95,6 +98,11 @@ class Summary:
         return self.ok + self.no_face + self.failed.total()
 
     @property
+    def all_failed(self) -> bool:
+        """Whether there are failed images and no others, from this run or before."""
+        return bool(self.failed or self.failed_before) and not self.ok + self.no_face + self.there - self.failed_before
+
+    @property
     def rate(self) -> float:
         """Images worked on a second."""
         return self.done / self.working if self.working > 0 else 0.0
@@ -123,29 +131,6 @@ class Summary:
         }  # fmt: skip
 
 
-class Engine(Protocol):
-    """Where parsers run."""
-
-    name: str
-    digest: str
-
-    def outcomes(self, tasks: Iterable[Task], settings: Settings) -> Generator[Outcome, None, None]:
-        """One outcome for each task, in any order."""
-        ...
-
-
-class LocalEngine:
-    """One parser, in this process."""
-
-    def __init__(self, make_parser: MakeParser) -> None:
-        self.parser = make_parser()
-        self.name, self.digest = self.parser.name, self.parser.digest
-
-    def outcomes(self, tasks: Iterable[Task], settings: Settings) -> Generator[Outcome, None, None]:
-        """See ``work.outcomes``."""
-        return outcomes(tasks, self.parser, settings)
-
-
 def segment(
     source: str | Path | Entries,
     out: str | Path,
@@ -161,7 +146,7 @@ def segment(
 
     Raises ``FaceDataError`` for an input without images, a store of another parser, one that another process is
     writing, or one that cannot be written; ``FaceConfigError`` for options that do not fit; ``FaceHostError`` where
-    the parser cannot run, or fails on every image.
+    the parser cannot run, or fails with the same error on ``SAME_FAULTS`` batches in a row.
     """
     options = options or Options()
     out = Path(out)
@@ -169,73 +154,47 @@ def segment(
     entries = _block(_find(source, out, options), options)
     if options.format == "parquet":
         pyarrow()  # a missing extra is said before an hour's work
-    engine = _engine(parser, options)
+    engine = make_engine(parser, options.engine, options.workers)
     settings_of_parser = parser.model_dump(mode="json") if isinstance(parser, ParserConfig) else {}
     if options.overwrite:
         overwrite_store(out, options.shard)
     make_store(out, StoreInfo(options.format, engine.name, engine.digest, settings_of_parser, options.max_side))
     summary = Summary(out, images=len(entries))
-    with locked(out, options.shard) as shard, writing(out), _quiet_pillow():
+    with locked(out, options.shard) as shard, writing(out, started=True), _quiet_pillow():
         index = Index(out)
         with closing(open_writer(out, options.format, shard, index)) as writer:
             look = functools.partial(progress, "looking")
-            plan = _plan(entries, out, index, engine.digest, options, writer, look)
+            adopt = writer.adopt if isinstance(writer, PngWriter) else None
+            plan = make_plan(
+                entries, out, index, engine.digest, retry_failed=options.retry_failed, adopt=adopt,
+                outdated=_outdated(parser), progress=functools.partial(_told_seldom, look, len(entries)),
+            )  # fmt: skip
             summary.there, summary.failed_before = plan.there, plan.failed_before
-            _work(plan, engine, writer, summary, options, proven=plan.there > plan.failed_before, progress=progress)
+            _work(plan, engine, writer, summary, options, progress)
             writer.finish()
     summary.seconds = time.monotonic() - started
     return summary
 
 
-def _plan(
-    entries: Entries, out: Path, index: Index, digest: str, options: Options, writer: Writer,
-    look: Callable[[int, int], None],
-) -> Plan:  # fmt: skip
-    adopt = writer.adopt if isinstance(writer, PngWriter) else None
-    tell = functools.partial(_told_seldom, look, len(entries))
-    return make_plan(entries, out, index, digest, retry_failed=options.retry_failed, adopt=adopt, progress=tell)
+def _outdated(parser: ParserConfig | MakeParser) -> Callable[[str, float], bool]:
+    """Whether what the parser made of an image has changed since that moment: only stored maps do."""
+    if isinstance(parser, ParserConfig) and parser.type == "precomputed":
+        assert parser.path is not None  # ParserConfig asks for it
+        return open_maps(parser.path).changed_since
+    return lambda name, written: False
 
 
-def _work(
-    plan: Plan, engine: Engine, writer: Writer, summary: Summary, options: Options, *, proven: bool,
-    progress: Progress,
-) -> None:  # fmt: skip
+def _work(plan: Plan, engine: Engine, writer: Writer, summary: Summary, options: Options, progress: Progress) -> None:
     if not plan.todo:
         return
     progress("segmenting", 0, len(plan.todo))
     started = time.monotonic()
     settings = Settings(options.format, options.workers, options.images_per_batch, options.max_side)
     with closing(engine.outcomes(plan.tasks(), settings)) as found:
-        checked = found if proven else _refusing(found, 2 * options.images_per_batch)
-        for done, outcome in enumerate(checked, start=1):
+        for done, outcome in enumerate(stopping(found, SAME_FAULTS * options.images_per_batch), start=1):
             summary.add(None if outcome.row is None else writer.add(outcome.row, outcome.png))
             progress("segmenting", done, len(plan.todo))
     summary.working = time.monotonic() - started
-
-
-def _refusing(found: Iterator[Outcome], most: int) -> Iterator[Outcome]:
-    """The outcomes; but if the parser fails with the same error on each of the first ``most`` images, that is raised.
-
-    Until it is known they are held back, so that a parser that cannot work does not fill the manifest.
-    """
-    held: list[Outcome] = []
-    errors: set[str] = set()
-    for outcome in found:
-        row = outcome.row
-        if row is None or (row.status == "failed" and row.reason != "parser"):
-            yield outcome
-            continue
-        held.append(outcome)
-        errors.add(row.message.replace(row.image, ""))
-        if row.status != "failed" or len(errors) > 1:
-            break
-        if len(held) >= most:
-            raise FaceHostError(
-                f"the parser failed on each of the first {len(held)} images with the same error, nothing of which was "
-                f"stored: {row.message}"
-            )
-    yield from held
-    yield from found
 
 
 def _find(source: str | Path | Entries, out: Path, options: Options) -> Entries:
@@ -256,21 +215,6 @@ def _block(entries: Entries, options: Options) -> Entries:
         entries = entries[: options.limit]
     i, n = options.shard
     return entries[len(entries) * (i - 1) // n : len(entries) * i // n]
-
-
-def _engine(parser: ParserConfig | MakeParser, options: Options) -> Engine:
-    if isinstance(parser, ParserConfig):
-        from ..parsing.build import build_parser
-
-        make: MakeParser = functools.partial(build_parser, parser)
-        on_gpu = parser.device.startswith("cuda")
-    else:
-        make, on_gpu = parser, False
-    if options.engine == "ray":
-        from .ray_engine import RayEngine
-
-        return RayEngine(make, on_gpu=on_gpu, workers=options.workers)
-    return LocalEngine(make)
 
 
 def _told_seldom(look: Callable[[int, int], None], total: int, done: int) -> None:

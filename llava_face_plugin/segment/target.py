@@ -17,19 +17,20 @@ from ..maps.store import INFO, StoreInfo
 PARTS = ("maps", "manifest", "shards", "tmp", "locks")
 """The folders that a store is made of."""
 
+_NOT_DECIDING = {"device", "batch_size"}
+"""Settings of a parser that its maps do not depend on."""
+
 
 @contextmanager
-def writing(store: Path) -> Iterator[None]:
-    """Turns what the disk refuses into one ``FaceDataError``."""
+def writing(store: Path, *, started: bool = False) -> Iterator[None]:
+    """Turns what the disk refuses into one ``FaceDataError``; ``started``: there may be finished work."""
     try:
         yield
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
-        raise FaceDataError(
-            f"map store {store}: cannot be written{where} ({error.strerror or error}). What is finished is kept: once "
-            f"this is put right, the same command goes on from here",
-            "unwritable",
-        ) from error
+        kept = ". What is finished is kept: once this is put right, the same command goes on from here"
+        told = f"map store {store}: cannot be written{where} ({error.strerror or error}){kept if started else ''}"
+        raise FaceDataError(told, "unwritable") from error
 
 
 def make_store(store: Path, info: StoreInfo) -> None:
@@ -48,16 +49,18 @@ def make_store(store: Path, info: StoreInfo) -> None:
                 )
             _write_once(store / INFO, info.to_json())
     found = StoreInfo.read(store)
-    for what, is_there, wanted in (
-        ("parser", (found.parser, found.digest), (info.parser, info.digest)),
-        ("--format", found.format, info.format),
-        ("--max-side", found.max_side, info.max_side),
-    ):
-        if is_there != wanted:
-            raise FaceDataError(
-                f"map store {store}: made with {what} {_shown(is_there)}, not {_shown(wanted)}; use another --out, or "
-                f"--overwrite to delete what is there"
-            )
+    differences = []
+    if (found.parser, found.digest) != (info.parser, info.digest):
+        differences.append(f"another parser ({_parser_difference(found, info)})")
+    if found.format != info.format:
+        differences.append(f"--format {found.format}, not {info.format}")
+    if found.max_side != info.max_side:
+        differences.append(f"--max-side {found.max_side}, not {info.max_side}")
+    if differences:
+        raise FaceDataError(
+            f"map store {store}: made with {' and '.join(differences)}; use another --out, or --overwrite to delete "
+            f"what is there"
+        )
 
 
 def overwrite_store(store: Path, shard: tuple[int, int]) -> None:
@@ -81,9 +84,10 @@ def overwrite_store(store: Path, shard: tuple[int, int]) -> None:
 
 @contextmanager
 def locked(store: Path, shard: tuple[int, int]) -> Iterator[str]:
-    """Holds the lock of one shard, ``i-of-n``. Raises ``FaceDataError`` if another process has it.
+    """Holds the lock of one shard, ``i-of-n``. Raises ``FaceDataError`` if another process has it, or one of another n.
 
-    The lock goes with the process, however that ends.
+    The lock goes with the process, however that ends. Blocks of another n overlap with this one, so that images would
+    be done twice. Of two processes of different n that start in the same moment both may be refused.
     """
     name = f"{shard[0]}-of-{shard[1]}"
     path = store / "locks" / f"{name}.lock"
@@ -92,14 +96,18 @@ def locked(store: Path, shard: tuple[int, int]) -> Iterator[str]:
         file = path.open("a")
     with file:
         _flock(file.fileno(), path)
+        for other in path.parent.glob("*.lock"):  # after one's own is held: of two, at least one sees the other
+            if not other.stem.endswith(f"-of-{shard[1]}"):
+                with other.open("a") as theirs:
+                    _flock(theirs.fileno(), other, shared=True)  # others of this n look at once
         yield name
 
 
-def _flock(file: int, path: Path) -> None:
+def _flock(file: int, path: Path, *, shared: bool = False) -> None:
     import fcntl  # not on Windows
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise FaceDataError(
             f"map store {path.parents[1]}: another `llava-face segment` is at work on shard {path.stem}; wait "
@@ -125,5 +133,11 @@ def _write_once(path: Path, text: str) -> None:
         os.replace(temporary, path)
 
 
-def _shown(value: object) -> str:
-    return f"{value[0]} ({value[1][:12]}...)" if isinstance(value, tuple) else str(value)
+def _parser_difference(found: StoreInfo, info: StoreInfo) -> str:
+    """What the store was made with -> what is asked for now."""
+    if found.parser != info.parser:
+        return f"{found.parser} -> {info.parser}"
+    keys = sorted({*found.settings, *info.settings} - _NOT_DECIDING)
+    changed = [(key, found.settings.get(key), info.settings.get(key)) for key in keys]
+    told = ", ".join(f"{key}: {before} -> {now}" for key, before, now in changed if before != now)
+    return told or f"{found.parser} with the same settings and other weights or another version of this package"

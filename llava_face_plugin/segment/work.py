@@ -18,7 +18,7 @@ from ..labels import NO_MAP
 from ..maps.files import check_ids
 from ..maps.keys import pixel_key
 from ..maps.pngs import encode_map
-from ..maps.rows import Row, map_path
+from ..maps.rows import Row, map_path, one_line
 from ..maps.store import Format
 from ..parsing.base import Parsed, Parser
 from .batches import BatchedParser
@@ -49,6 +49,8 @@ class Outcome:
     row: Row | None
     """None: the image has not changed."""
     png: bytes | None = None
+    fault: str = ""
+    """What the parser failed with, without the image's name: the same for each image if the parser is at fault."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Loaded:
 def outcomes(tasks: Iterable[Task], parser: Parser, settings: Settings) -> Generator[Outcome, None, None]:
     """One outcome for each task, in no particular order.
 
-    Raises ``FaceHostError`` when memory does not suffice for a batch; what is wrong with single images, or with what
-    the parser says of them, becomes a failed row.
+    Raises ``FaceHostError`` when memory does not suffice for a batch, and the parser's own ``FaceHostError`` and
+    ``FaceConfigError``; what is wrong with single images, or with what the parser says of them, becomes a failed row.
     """
     batched = BatchedParser(parser)
     loader = _Loader(parser)
@@ -175,14 +177,17 @@ def _pixels(loaded: Loaded | Outcome) -> int:
 
 def _finish(loaded: Loaded, parsed: Parsed | Exception, settings: Settings) -> Outcome:
     """The row and the map's PNG of a parsed image."""
-    row = loaded.row
-    try:
-        if isinstance(parsed, Exception):
-            raise parsed
-        return _filed(loaded, parsed, settings)
-    except Exception as error:  # whatever a parser raises or returns
-        told = str(error).split("\n")[0][:300] or "no message"
-        return Outcome(_failed(row, "parser", f"image {row.image}: {type(error).__name__}: {told}"))
+    error = parsed
+    if not isinstance(parsed, Exception):
+        try:
+            return _filed(loaded, parsed, settings)
+        except Exception as wrong:  # whatever a parser returns
+            error = wrong
+    told = str(error).split("\n")[0][:300] or "no message"
+    row = _failed(loaded.row, "parser", f"image {loaded.row.image}: {type(error).__name__}: {told}")
+    # A parser that raises FaceDataError speaks of this image's data, such as its stored map.
+    at_fault = error is not parsed or not isinstance(error, FaceDataError)
+    return Outcome(row, fault=f"{type(error).__name__}: {told.replace(loaded.row.image, '')}" if at_fault else "")
 
 
 def _filed(loaded: Loaded, parsed: Parsed, settings: Settings) -> Outcome:
@@ -196,13 +201,11 @@ def _filed(loaded: Loaded, parsed: Parsed, settings: Settings) -> Outcome:
         raise FaceDataError(f"the parser's map is {labels.dtype} {labels.shape}, expected uint8 {expected}")
     check_ids(labels, "the parser's map")
     covered = np.count_nonzero((labels != 0) & (labels != NO_MAP))
-    if not covered and not parsed.faces:
-        return Outcome(replace(row, status="no-face"))
     row = replace(row, status="ok", coverage=round(covered / labels.size, 6))
     if settings.format == "png":
         row = replace(row, map=map_path(row.image))
     if loaded.upright:
-        labels = stored_map(labels, row.orientation)
+        labels = stored_map(labels, row.orientation, row.boxes)
     return Outcome(row, encode_map(_limited(labels, settings.max_side), row))
 
 
@@ -233,4 +236,4 @@ def _limited(labels: np.ndarray, max_side: int | None) -> np.ndarray:
 
 
 def _failed(row: Row, reason: str, message: str) -> Row:
-    return replace(row, status="failed", reason=reason, message=message)
+    return replace(row, status="failed", reason=reason, message=one_line(message))

@@ -20,7 +20,7 @@ from typing import Protocol
 from ..errors import FaceDataError
 from ..maps.index import Index
 from ..maps.journal import Journal, lines
-from ..maps.rows import Row, clean_name, map_path
+from ..maps.rows import Row, clean_name, fields_of, map_path, one_line, png_of
 from ..maps.shards import write_shard
 from ..maps.store import Format
 
@@ -70,7 +70,7 @@ class PngWriter:
                 if error.errno not in _NO_PLACE:
                     raise
                 told = f"image {row.image}: its map cannot be filed under {row.map} ({error.strerror})"
-                row = replace(row, status="failed", reason="path", message=told, map="", coverage=0.0)
+                row = replace(row, status="failed", reason="path", message=one_line(told), map="", coverage=0.0)
         else:
             self._remove(row.image)
         self._journal.append(row.to_json())
@@ -115,8 +115,7 @@ class ParquetWriter:
         live = index.live(path)
         whole = [line for at, line in lines(path) if at in live] if path.exists() else []
         for line in whole:
-            png = json.loads(line).get("png")
-            self._keep(Row.from_json(line, str(path)), base64.b64decode(png) if png else None)
+            self._keep(Row.from_json(line, str(path)), png_of(fields_of(line, str(path)), str(path)))
         if path.exists():  # without lines that are in a shard, or were overtaken by another run
             self._temporary.write_bytes(b"".join(whole))
             os.replace(self._temporary, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,6 +79,48 @@ def test_images_that_vanished_or_changed_are_problems(store: Path, images: Path)
     assert check_maps(store).ok  # without the image folder there is nothing to compare with
 
 
+def test_images_of_other_content_are_found(store: Path, images: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (30, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(images / "a.png")  # of the same shape
+    same_bytes = (images / "c.png").read_bytes()
+    (images / "c.png").write_bytes(same_bytes)
+    os.utime(images / "c.png", (2e9, 2e9))  # only touched
+    flipped = bytearray((images / "twin.png").read_bytes())
+    flipped[-20] ^= 1  # as many bytes as before
+    (images / "twin.png").write_bytes(flipped)
+    os.utime(images / "twin.png", (2e9, 2e9))
+    found = check_maps(store, images)
+    assert found.problems == {"changed image": 2}
+    assert sorted(m.split(":")[0] for m in found.examples["changed image"]) == ["a.png", "twin.png"]
+
+
+def test_a_store_without_a_map_is_not_fit_and_failures_are_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        (tmp_path / f"in/{i}\n.jpg").write_bytes(b"")
+    segment(tmp_path / "in", tmp_path / "store", Stripes)
+    found = check_maps(tmp_path / "store", shown=2)
+    assert not found.ok and found.problems == {"no maps": 1} and found.statuses == {"failed": 3}
+    assert found.failures == [rf"(empty) image {i}\n.jpg: no bytes in it" for i in range(2)]
+    shown = RUN.invoke(app, ["maps", "check", str(tmp_path / "store"), "--shown", "2"])
+    assert shown.exit_code == 1 and r"(empty) image 1\n.jpg" in shown.stdout and "and 1 more" in shown.stdout
+
+
+def test_maps_of_a_folder_are_paired_with_images_alone(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    write_map(tmp_path / "maps/a.png", np.zeros((30, 20), dtype=np.uint8))
+    write_map(tmp_path / "maps/b.jpg.png", np.zeros((30, 20), dtype=np.uint8))
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "images" / name).write_text("a caption")
+    assert check_maps(tmp_path / "maps", tmp_path / "images").problems == {"missing image": 2}
+    Image.new("RGB", (9, 90)).save(tmp_path / "images/a.gif")
+    Image.new("RGB", (20, 30)).save(tmp_path / "images/a.png")
+    Image.new("RGB", (20, 30)).save(tmp_path / "images/b.jpg")
+    assert check_maps(tmp_path / "maps", tmp_path / "images").ok  # one a of the shape will do
+    (tmp_path / "images/a.png").unlink()
+    assert check_maps(tmp_path / "maps", tmp_path / "images").problems == {"size": 1}
+
+
 def test_faults_of_a_png_store_are_told_apart(images: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     segment(images, store, Stripes)
@@ -131,9 +174,13 @@ def test_overlay_draws_a_store_a_folder_and_one_picture(images: Path, tmp_path: 
     done = RUN.invoke(app, ["overlay", str(store), "--image-folder", str(images), "--out", str(sheet)])
     assert done.exit_code == 0 and "(4 images)" in done.stdout, done.output
     assert min(Image.open(sheet).size) > 60
-    (images / "broken.jpg").unlink()
     done = RUN.invoke(app, ["overlay", str(images), "--maps", str(store), "--out", str(sheet)])
     assert done.exit_code == 0 and "(5 images, 1 without a map)" in done.stdout, done.output
+    assert "passed over 1 that cannot be drawn" in done.stderr and "broken.jpg" in done.stderr
+    with pytest.raises(FaceDataError, match="no image to draw.*1 cannot be read, the first: image .*broken.jpg"):
+        RUN.invoke(app, ["overlay", str(images / "broken.jpg")], catch_exceptions=False)
+    with pytest.raises(FaceDataError, match=r"--out .*sheet\.png/x\.png: cannot be written"):
+        RUN.invoke(app, ["overlay", str(images), "--out", str(sheet / "x.png")], catch_exceptions=False)
     one = tmp_path / "one.png"
     arguments = [str(images / "c.png"), "--maps", str(store), "--picture", "--alpha", "1", "--out", str(one)]
     assert RUN.invoke(app, ["overlay", *arguments]).exit_code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,36 @@ def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def _four_bit_gray(path: Path) -> None:
+    """A gray PNG of 4 bits a pixel, 2 x 1, with the values 0 and 1; Pillow writes none."""
+    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0\x01")), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    path.write_bytes(data)
+    assert np.asarray(Image.open(path)).tolist() == [[0, 17]]  # what Pillow makes of it
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palette_pngs_of_few_bits_keep_their_ids(tmp_path: Path, bits: int) -> None:
+    ids = (np.arange(30, dtype=np.uint8) % min(2**bits, 19)).reshape(5, 6)
+    picture = Image.fromarray(ids)
+    picture.putpalette(bytes(range(0, 6 * 2**bits, 2)))
+    picture.save(tmp_path / "p.png", bits=bits)
+    assert (tmp_path / "p.png").read_bytes()[24] == bits
+    assert np.array_equal(read_map(tmp_path / "p.png"), ids)
+
+
+def test_an_archive_named_npy_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.zeros((2, 2), np.uint8))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(FaceDataError, match=r"a\.npy: not a readable \.npy array"):
+        read_map(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", np.array([["a", {}]], dtype=object))
+    with pytest.raises(FaceDataError, match=r"b\.npy: not a readable"):
+        read_map(tmp_path / "b.npy")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -68,6 +100,7 @@ def _empty(path: Path) -> None:
         (_bad_ids, r"unknown part ids \[19, 200\]"),
         (_jpeg, "not a readable PNG"),
         (_sixteen_bit, "mode I;16"),
+        (_four_bit_gray, "a gray PNG of 4 bits a pixel"),
         (_empty, "not a readable PNG"),
         (lambda path: None, "no such file"),
     ],
@@ -120,7 +153,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_open_image_gives_rgb(tmp_path: Path, kind: str) -> None:
     Image.new("L", (9, 6), 80).save(tmp_path / "i", format=kind)
     image = open_image(tmp_path / "i")
@@ -128,9 +161,9 @@ def test_open_image_gives_rgb(tmp_path: Path, kind: str) -> None:
 
 
 def test_open_image_refuses_other_formats_and_damage(tmp_path: Path) -> None:
-    Image.new("RGB", (9, 6)).save(tmp_path / "i.gif")
-    with pytest.raises(FaceDataError, match="not a readable JPEG/PNG/WEBP/BMP"):
-        open_image(tmp_path / "i.gif")
+    Image.new("RGB", (9, 6)).save(tmp_path / "i.ppm")
+    with pytest.raises(FaceDataError, match="not a readable JPEG/PNG/WEBP/BMP/GIF/TIFF"):
+        open_image(tmp_path / "i.ppm")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "i.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "i.jpg").read_bytes()[:2000])

@@ -182,6 +182,28 @@ def test_damage_is_named(tmp_path: Path) -> None:
         len(store)
 
 
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ('"pixel_key":"zz"', "pixel_key is 'zz'"),
+        ('"sha256":5', "sha256 is '5'"),
+        ('"bytes":"many"', "bytes is 'many'"),
+        ('"mtime":null', "mtime is 'None'"),
+        ('"boxes":[1]', "not a row of a map store"),
+        ('"bytes":' + "9" * 30, "too large"),
+        ('"png":"abc"', "its map is not base64"),
+    ],
+)
+def test_fields_of_the_wrong_kind_are_named(tmp_path: Path, field: str, told: str) -> None:
+    make_store(tmp_path / "store", "parquet")
+    (tmp_path / "store/manifest").mkdir()
+    (tmp_path / "store/manifest/1-of-1.jsonl").write_text(f'{{"image":"x.jpg","status":"ok",{field}}}\n')
+    store = MapStore.open(tmp_path / "store")
+    with pytest.raises(FaceDataError, match=rf"1-of-1\.jsonl.*{told}"):
+        list(store.rows())
+        store.get("x.jpg")
+
+
 def test_a_journal_that_was_cleared_since_is_an_error_and_not_a_missing_map(tmp_path: Path) -> None:
     make_store(tmp_path / "store", "parquet")
     log = Journal(tmp_path / "store/manifest/1-of-1.jsonl")

@@ -176,6 +176,16 @@ def test_no_onnx_file_is_named(tmp_path: Path) -> None:
         YuNet(str(tmp_path / "none.onnx"), 0.6)
 
 
+def test_yunet_is_made_in_silence_and_holds_no_module(real_faces: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cv2 = pytest.importorskip("cv2")
+    level = cv2.utils.logging.getLogLevel()
+    detector = yunet(real_faces)
+    detector.detect([Image.new("RGB", (64, 48))])
+    assert capfd.readouterr().err == ""
+    assert cv2.utils.logging.getLogLevel() == level
+    assert not any(isinstance(value, ModuleType) for value in vars(detector).values())
+
+
 @pytest.fixture
 def random_retinaface(tmp_path: Path) -> tuple[ModuleType, Path]:
     """A state dict of facer's own RetinaFace with random weights."""

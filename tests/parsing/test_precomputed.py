@@ -14,7 +14,7 @@ from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.maps.files import write_map
 from llava_face_plugin.maps.keys import PAD_COLOUR, pixel_key
 from llava_face_plugin.parsing.base import Parser
-from llava_face_plugin.parsing.precomputed import PrecomputedParser, index
+from llava_face_plugin.parsing.precomputed import PrecomputedParser, fit_padded, index
 
 
 def picture(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -108,6 +108,31 @@ def test_a_map_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FaceDataError, match=r"60x40 is not the shape of its image .*i\.png \(40x60\)"):
         index([(tmp_path / "i.png", tmp_path / "m.png")], tmp_path)
     assert not (tmp_path / "index.json").exists()
+
+
+@pytest.mark.parametrize("size", [(1000, 774), (777, 1000)])
+def test_a_small_map_of_a_padded_image_is_rounded_to_its_own_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
+    picture(0, size).save(tmp_path / "i.png")
+    write_map(tmp_path / "m.png", np.full((size[1] // 10, size[0] // 10), 3, dtype=np.uint8))
+    index([(tmp_path / "i.png", tmp_path / "m.png")], tmp_path)
+    found = asked(PrecomputedParser(tmp_path), padded(picture(0, size)))
+    assert found is not None and found.shape == (1000, 1000)
+    assert abs(found.astype(bool).mean() - size[0] * size[1] / 1e6) < 0.01
+
+
+def test_a_map_of_another_shape_is_not_taken_for_one_of_a_padded_image(tmp_path: Path) -> None:
+    """400 x 100 for 512 x 512: only where the image itself is padded that way."""
+    flat = labels_for((400, 100))
+    write_map(tmp_path / "maps/a.png", flat)
+    by_name = PrecomputedParser(tmp_path / "maps")
+    with pytest.raises(FaceDataError, match=r"the map of a\.jpg is 400x100, .* 512x512"):
+        asked(by_name, picture(0, (512, 512)), "a.jpg")
+    with pytest.raises(FaceDataError, match="400x100"):
+        asked(by_name, padded(picture(0, (400, 100))), "a.jpg")  # names are of images as they are stored
+    assert fit_padded(flat, picture(0, (512, 512))) is None
+    assert fit_padded(flat, picture(0, (400, 100))) is None
+    fitted = fit_padded(flat, padded(picture(0, (400, 100))))
+    assert fitted is not None and np.array_equal(fitted[150:250], flat) and not fitted[:150].any()
 
 
 def test_equal_pixels_keep_the_first_map(tmp_path: Path) -> None:

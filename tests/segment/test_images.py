@@ -14,10 +14,11 @@ from stand_in_parser import STEP, ids_of, parsed, picture, run
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.maps.keys import pixel_key
 from llava_face_plugin.maps.store import MapStore
-from llava_face_plugin.parsing.base import Parsed
+from llava_face_plugin.parsing.base import Face, Parsed
 from llava_face_plugin.segment import images
 from llava_face_plugin.segment.images import Picture, read_file
 from llava_face_plugin.segment.run import segment
+from llava_face_plugin.segment.upright import stored_map
 
 # How a camera stores an upright picture, by EXIF orientation; written out from the standard's table.
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -30,10 +31,18 @@ STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda a: np.swapaxes(a, 0, 1)[::-1, ::-1],
     8: lambda a: np.swapaxes(a, 0, 1)[:, ::-1],
 }
-MIRRORED = (2, 4, 5, 7)
-EXCHANGED = np.arange(19, dtype=np.uint8)
-for _a, _b in ((4, 5), (6, 7), (8, 9)):
-    EXCHANGED[[_a, _b]] = _b, _a
+PAIRS = ((4, 5), (6, 7), (8, 9))
+
+
+def sides_by_columns(face: np.ndarray) -> np.ndarray:
+    """One face's map with its pairs named as the convention says: ``l_`` is the one further right."""
+    out = face.copy()
+    for left, right in PAIRS:
+        places = [np.nonzero(face == part) for part in (left, right)]
+        if all(rows.size for rows, _ in places):
+            by_column = sorted(places, key=lambda place: place[1].mean())
+            out[by_column[0]], out[by_column[1]] = right, left
+    return out
 
 
 def save_turned(path: Path, upright: Image.Image, orientation: int) -> np.ndarray:
@@ -53,9 +62,7 @@ def test_maps_fit_the_stored_picture_whatever_its_exif_orientation(tmp_path: Pat
     stored = save_turned(folder / "x.png", upright, orientation)
     run(folder, tmp_path / "store")
     store = MapStore.open(tmp_path / "store")
-    expected = STORED[orientation](ids_of(3, (21, 32)))
-    if orientation in MIRRORED:
-        expected = EXCHANGED[expected]
+    expected = sides_by_columns(STORED[orientation](ids_of(3, (21, 32))))
     found, row = store.get("x.png"), store.row("x.png")
     assert found is not None and row is not None
     np.testing.assert_array_equal(found, expected)
@@ -68,6 +75,39 @@ def test_maps_fit_the_stored_picture_whatever_its_exif_orientation(tmp_path: Pat
     inside[y0:y1, x0:x1] = found[y0:y1, x0:x1]
     np.testing.assert_array_equal(inside, found)
     assert found[y0].any() and found[y1 - 1].any() and found[:, x0].any() and found[:, x1 - 1].any()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_face_of_a_turned_picture_has_its_own_sides(tmp_path: Path, orientation: int) -> None:
+    """Two faces whose eyes are tilted one way and the other: turned by 90 degrees, one is reversed and one is not."""
+    upright = np.zeros((20, 44), dtype=np.uint8)
+    for left, tilt in ((2, 3), (24, -3)):
+        upright[2:18, left : left + 16] = 1
+        upright[9 - tilt : 11 - tilt, left + 3 : left + 5] = 5
+        upright[9 + tilt : 11 + tilt, left + 11 : left + 13] = 4
+    where = np.zeros_like(upright)
+    where[:, 22:] = 1
+    boxes = [Face((2.0, 2.0, 18.0, 18.0), 1.0, 1.0), Face((24.0, 2.0, 40.0, 18.0), 1.0, 1.0)]
+
+    class Two:
+        name = "two"
+        digest = "0" * 64
+
+        def parse(self, images: list[Image.Image], names: list[str]) -> list[Parsed]:
+            return [Parsed(upright, tuple(boxes))]
+
+    (tmp_path / "in").mkdir()
+    save_turned(tmp_path / "in/x.png", Image.new("RGB", (44, 20), (90, 80, 70)), orientation)
+    segment(tmp_path / "in", tmp_path / "store", Two)
+    turned, second = STORED[orientation](upright), STORED[orientation](where) == 1
+    expected = np.where(second, sides_by_columns(np.where(second, turned, 0)),
+                        sides_by_columns(np.where(second, 0, turned)))  # fmt: skip
+    np.testing.assert_array_equal(MapStore.open(tmp_path / "store").get("x.png"), expected)
+
+
+def test_a_single_eye_of_a_mirrored_picture_changes_its_side() -> None:
+    one = np.array([[0, 4, 0, 1]], dtype=np.uint8)
+    assert [stored_map(one, how).max() for how in (1, 2, 3, 4)] == [4, 5, 5, 4]
 
 
 def test_a_mirrored_picture_gets_the_map_that_a_parser_gives_of_it(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import Literal
 import pytest
 import stand_in_parser
 from fuzz_images import write_malformed
-from stand_in_parser import StandIn, content, make_images, picture, run, times_parsed
+from stand_in_parser import StandIn, content, ids_of, make_images, picture, run, times_parsed
 
 from llava_face_plugin.errors import FaceDataError, FaceHostError
+from llava_face_plugin.maps.files import write_map
+from llava_face_plugin.parser_config import ParserConfig
 from llava_face_plugin.segment.run import Options, segment
 
-ray = pytest.importorskip("ray", reason="ray is an extra: pip install 'llava-face-plugin[ray]'")
+ray = pytest.importorskip("ray", reason="needs the extra [ray]")
 pytestmark = pytest.mark.ray
 
 
@@ -56,6 +58,14 @@ def test_ray_is_local(tmp_path: Path, form: Literal["png", "parquet"]) -> None:
     assert set(times_parsed(log).values()) == {1}
 
 
+def test_relative_paths_are_the_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, name in enumerate(make_images(tmp_path / "in", 4)):
+        write_map(tmp_path / "maps" / f"{name}.png", ids_of(i))
+    monkeypatch.chdir(tmp_path)  # the workers were started elsewhere
+    summary = segment("in", "store", ParserConfig(type="precomputed", path="maps"), Options(engine="ray", workers=1))
+    assert (summary.ok, summary.failed.total()) == (4, 0)
+
+
 class Missing(StandIn):
     def __init__(self) -> None:
         raise FaceDataError("parser weights /nowhere: no such file")
@@ -65,7 +75,7 @@ def test_errors_come_as_they_are(tmp_path: Path) -> None:
     make_images(tmp_path / "in", 30)
     with pytest.raises(FaceDataError, match="^parser weights /nowhere: no such file$"):
         segment(tmp_path / "in", tmp_path / "store", _missing(), Options(engine="ray"))
-    with pytest.raises(FaceHostError, match="failed on each of the first 4 images with the same error"):
+    with pytest.raises(FaceHostError, match="failed on 4 images in a row with the same error"):
         segment(tmp_path / "in", tmp_path / "store", _broken(), Options(engine="ray", images_per_batch=2))
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +13,6 @@ import pytest
 from PIL import Image
 from stand_in_parser import StandIn, content, ids_of, make_images, picture, run, times_parsed
 
-from llava_face_plugin.errors import FaceConfigError, FaceDataError
 from llava_face_plugin.labels import NUM_PARTS, PALETTE
 from llava_face_plugin.maps.store import MapStore
 from llava_face_plugin.parsing.base import Parsed
@@ -196,46 +193,6 @@ def test_maps_can_be_stored_smaller(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.get("small.png"), ids_of(0))
 
 
-@both
-def test_one_process_a_shard(tmp_path: Path, form: Form) -> None:
-    make_images(tmp_path / "in", 2)
-    run(tmp_path / "in", tmp_path / "store", format=form)
-    with (tmp_path / "store/locks/1-of-1.lock").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(FaceDataError, match="another `llava-face segment` is at work on shard 1-of-1"):
-            run(tmp_path / "in", tmp_path / "store", format=form)
-        with pytest.raises(FaceDataError, match="at work on shard 1-of-1"):
-            run(tmp_path / "in", tmp_path / "store", format=form, overwrite=True)
-    assert run(tmp_path / "in", tmp_path / "store", format=form).there == 2
-
-
-def test_a_store_of_another_parser_or_form_is_refused(tmp_path: Path) -> None:
-    make_images(tmp_path / "in", 2)
-    run(tmp_path / "in", tmp_path / "store")
-    other = partial(StandIn, version="2")
-    with pytest.raises(FaceDataError, match="made with parser stand-in.*another --out, or --overwrite"):
-        segment(tmp_path / "in", tmp_path / "store", other)
-    with pytest.raises(FaceDataError, match="made with --format png, not parquet"):
-        run(tmp_path / "in", tmp_path / "store", format="parquet")
-    with pytest.raises(FaceDataError, match="made with --max-side None, not 9"):
-        run(tmp_path / "in", tmp_path / "store", max_side=9)
-    assert segment(tmp_path / "in", tmp_path / "store", other, Options(overwrite=True, format="parquet")).ok == 2
-    assert MapStore.open(tmp_path / "store").info.digest == other().digest
-    assert not (tmp_path / "store/maps").exists()
-
-
-def test_overwrite_deletes_nothing_that_is_not_a_store(tmp_path: Path) -> None:
-    make_images(tmp_path / "in", 2)
-    with pytest.raises(FaceDataError, match="no map store"):
-        run(tmp_path / "in", tmp_path / "in", overwrite=True)
-    with pytest.raises(FaceDataError, match="neither empty nor a map store"):
-        run(tmp_path / "in", tmp_path / "in")
-    run(tmp_path / "in", tmp_path / "store")
-    with pytest.raises(FaceConfigError, match="deletes what other shards have done"):
-        run(tmp_path / "in", tmp_path / "store", overwrite=True, shard=(1, 2))
-    assert len(list((tmp_path / "in").rglob("*.png"))) == 2 == len(MapStore.open(tmp_path / "store"))
-
-
 def test_parquet_shards_are_closed_when_they_are_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_images(tmp_path / "in", 10)
     monkeypatch.setattr(writers, "SHARD_ROWS", 4)
@@ -248,55 +205,9 @@ def test_parquet_shards_are_closed_when_they_are_full(tmp_path: Path, monkeypatc
     assert {name: data for name, (_, data) in whole.items()} == {name: data for name, (_, data) in png.items()}
 
 
-@both
-def test_a_disk_that_refuses_is_one_clear_error_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form
-) -> None:
-    make_images(tmp_path / "in", 8)
-    log = tmp_path / "log"
-    real, left = os.write, [3]
-
-    def full(file: int, data: bytes) -> int:
-        if not left[0]:
-            os.write = real
-            real(file, bytes(data)[:10])  # a torn line
-            raise OSError(28, "No space left on device")
-        left[0] -= 1
-        return real(file, data)
-
-    monkeypatch.setattr("llava_face_plugin.maps.journal.os.write", full)
-    with pytest.raises(FaceDataError, match=r"store: cannot be written \(No space left on device\).*goes on"):
-        run(tmp_path / "in", tmp_path / "store", log, format=form, images_per_batch=2)
-    monkeypatch.undo()
-    assert len(MapStore.open(tmp_path / "store")) == 3
-    run(tmp_path / "in", tmp_path / "store", log, format=form, images_per_batch=2)
-    run(tmp_path / "in", tmp_path / "whole", format=form)
-    assert content(tmp_path / "store", form) == content(tmp_path / "whole", form)
-
-
 def test_a_summary_is_json(tmp_path: Path) -> None:
     make_images(tmp_path / "in", 2)
     (tmp_path / "in/x.jpg").write_bytes(b"")
     told = json.loads(json.dumps(run(tmp_path / "in", tmp_path / "store").to_dict()))
     assert told["ok"] == 2 and told["failed_by_reason"] == {"empty": 1}
     assert told["first_failures"][0]["message"] == "image x.jpg: no bytes in it"
-
-
-def test_600_real_masks_come_back_bit_for_bit(tmp_path: Path, real_faces: Path) -> None:
-    masks = real_faces / "celebamask_hq/masks"
-    if not masks.is_dir():
-        pytest.skip("FACE_TEST_DATA has no celebamask_hq/masks")
-
-    class Stored:
-        name = "stored-masks"
-        digest = "0" * 64
-
-        def parse(self, images: list[Image.Image], names: list[str]) -> list[Parsed]:
-            return [Parsed(np.asarray(Image.open(masks / name))) for name in names]
-
-    # the masks stand for their images, which have the same size
-    summary = segment(masks, tmp_path / "store", Stored)
-    assert summary.ok == summary.images == 600
-    store = MapStore.open(tmp_path / "store")
-    for path in masks.iterdir():
-        np.testing.assert_array_equal(store.get(path.name), np.asarray(Image.open(path)))

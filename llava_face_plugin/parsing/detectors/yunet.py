@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -25,12 +27,13 @@ class YuNet:
 
         Raises ``FaceDataError`` if the file is missing or is no ONNX network that OpenCV can read.
         """
-        self.cv2 = import_extra("cv2", "maps")
+        cv2 = import_extra("cv2", "maps")
         self.digest = checked(path, sha256, needs_hash=False)
         self.min_score, self.every = min_score, every
         try:
-            self.net = self.cv2.FaceDetectorYN.create(str(path), "", (COARSE, COARSE), min_score, NMS)
-        except self.cv2.error as error:
+            with _quiet(cv2):
+                self.net = cv2.FaceDetectorYN.create(str(path), "", (COARSE, COARSE), min_score, NMS)
+        except cv2.error as error:
             raise FaceDataError(f"detector {path}: OpenCV cannot read it as YuNet ({error})", "format") from error
 
     def detect(self, images: Sequence[Image.Image]) -> list[Detection]:
@@ -45,3 +48,15 @@ class YuNet:
         corner, extent, points = rows[:, :2], rows[:, 2:4], rows[:, 4:14]
         boxes = np.concatenate([corner, corner + extent], axis=1)
         return detection(boxes / scale, points / scale, rows[:, 14], image.size, self.min_score)
+
+
+@contextmanager
+def _quiet(cv2: ModuleType) -> Iterator[None]:
+    """OpenCV 5 warns of a setting of its own for each network that is made; errors are still shown."""
+    log = cv2.utils.logging
+    before = log.getLogLevel()
+    log.setLogLevel(min(before, log.LOG_LEVEL_ERROR))
+    try:
+        yield
+    finally:
+        log.setLogLevel(before)
