@@ -107,9 +107,20 @@ class Rule:
         pairs = tuple(itertools.combinations(map(_negated, self.of), 2))
         return {"at_least_one": some, "exactly_one": (*some, *pairs)}.get(self.kind, pairs)
 
-    def antecedent(self) -> tuple[Clause, ...]:
-        """Where the rule applies, in conjunctive normal form: its ``if``; no clause (everywhere) without one."""
-        return _joined(map(signed, self.if_), self.if_joint) if self.kind == "implication" else ()
+    def antecedents(self) -> tuple[tuple[Clause, ...], ...]:
+        """Where the rule applies, each in conjunctive normal form; of two, the one that holds in fewer rows counts.
+
+        An implication applies where its ``if`` holds; at most one of some, where at least one holds. A pair is two
+        implications, A => not B and B => not A (or not A => B, for at least one), and the rarer side is the worse of
+        them: so no rule looks better for rows in which it cannot be broken. Any other rule applies everywhere.
+        """
+        if self.kind == "implication":
+            return (_joined(map(signed, self.if_), self.if_joint),)
+        if self.kind == "exactly_one" or (self.kind == "at_least_one" and len(self.of) != 2):
+            return ((),)
+        if len(self.of) > 2:
+            return (_joined(map(signed, self.of), "any"),)
+        return tuple(((literal,),) for literal in map(_negated if self.kind == "at_least_one" else signed, self.of))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object with the keys kind, if, then, of, group, weight, source, description, without empty ones."""

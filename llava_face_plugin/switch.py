@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import yaml
 from . import guard
 from .config import KEY, PRESETS, FaceConfig, KnowledgeConfig, merged
 from .encoders import ENCODERS
-from .errors import FaceConfigError
+from .errors import FaceConfigError, FaceDataError, FaceHostError
 from .fusion import FUSIONS
+from .knowledge.check import contradiction, texts
 from .knowledge.file import Knowledge
 from .knowledge.graph import edges
 from .maps.files import atomic_path
@@ -127,14 +130,25 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 def resolve_knowledge(model_dir: Path, source: str | Path, tau: float, without: Sequence[str] = ()) -> dict[str, Any]:
     """A knowledge file as the ``knowledge`` block: vocabulary, prompt token ids, edges and rules.
 
-    Raises ``FaceConfigError`` for an unknown rule group and a ``tau`` outside 0..1, ``FaceDataError`` for a
-    file that is not a knowledge file.
+    Warns of a file that was not counted from the training split alone. Raises ``FaceConfigError`` for an unknown rule
+    group and a ``tau`` outside 0..1, ``FaceDataError`` for a file that is not a knowledge file, and (where python-sat
+    is installed) for rules that contradict each other.
     """
     knowledge, name, digest = _open_knowledge(source)
+    split = knowledge.meta.get("split", "train")
+    if split != "train":
+        warnings.warn(
+            f"{source}: counted from split {split!r}, not 'train': scores on those images are not held out",
+            stacklevel=2,
+        )
     groups = {rule.group for rule in knowledge.rules if rule.group}
     for group in without:
         if group not in groups:
             raise FaceConfigError(unknown_name("rule group", group, groups))
+    rules = [rule for rule in knowledge.rules if rule.group not in without]
+    with contextlib.suppress(FaceHostError):  # without python-sat `knowledge build` has said that it is not checked
+        if core := contradiction(rules):
+            raise FaceDataError(f"{source}: its rules contradict each other: {'; '.join(texts(core))}")
     prior = knowledge.cooccurrence.prior()
     tokens = prompt_token_ids(model_dir, [knowledge.prompts[a] for a in knowledge.vocabulary])
     return {
@@ -145,7 +159,7 @@ def resolve_knowledge(model_dir: Path, source: str | Path, tau: float, without: 
             for a, t, p in zip(knowledge.vocabulary, tokens, prior, strict=True)
         ],
         "graph": edges(knowledge.cooccurrence, tau),
-        "rules": [rule.to_dict() for rule in knowledge.rules if rule.group not in without],
+        "rules": [rule.to_dict() for rule in rules],
         "without": list(without),
         "tau": tau,
     }

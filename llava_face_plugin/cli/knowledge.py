@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,18 +41,25 @@ def build(
     split: Annotated[str, typer.Option(help="Rows to count: train, val, test or all.")] = "train",
     without: Annotated[list[str] | None, typer.Option(help="Leave out a rule group, e.g. gender; repeatable.")] = None,
 ) -> None:
-    """Count labels into a knowledge file. The first input's attribute names are ours, the others are mapped to them."""
+    """Count labels into a knowledge file. The first input's attribute names are ours, the others are mapped to them.
+
+    Names that --mapping leads to and the first input lacks become ours too: they are unknown in its rows.
+    """
     from ..data.knowledge_source import read_source
+    from ..errors import FaceDataError
     from ..knowledge.build import build as build_knowledge
     from ..knowledge.vocabularies import load_mapping
 
+    if out.suffix != ".safetensors":
+        raise FaceDataError(f"--out {out}: a knowledge file's name ends in .safetensors")
+    _check_out(out, inputs)
     mappings = load_mapping(mapping) if mapping is not None else None
     sources = [read_source(path, split) for path in inputs]
     knowledge, notes = build_knowledge(
         sources, rules=rules or (), max_rate=max_rate, mappings=mappings, split=split, without=without or ()
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    knowledge.save(out)
+    with _writing(out):
+        knowledge.save(out)
     for note in notes:
         typer.echo(f"note: {note}")
     for entry in knowledge.meta["rule_report"]:
@@ -71,7 +80,10 @@ def inspect(
     top: Annotated[int, typer.Option(min=0, help="Strongest p(j | i) to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a knowledge file says: attributes, strongest pairs with 95 % intervals, edges, rules."""
+    """Show what a knowledge file says: attributes, strongest pairs with 95 % intervals, edges, rules.
+
+    --json adds the matrices: joint (m_ij), support (n_i), both (rows where i and j are known) and p.
+    """
     from ..knowledge.describe import describe
     from ..knowledge.file import Knowledge
 
@@ -98,15 +110,16 @@ def mine(
     from ..knowledge.mine import mine_file
     from ..maps.files import atomic_path
 
+    if out is not None:
+        _check_out(out, [knowledge])
     options = {"min_support": min_support, "max_rate": max_rate, "max_of_chance": max_of_chance}
     mined, text = mine_file(Knowledge.load(knowledge), knowledge.name, **options)
     if out is None:
         typer.echo(text, nl=False)
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as temporary:
+    with _writing(out), atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    typer.echo(f"{out}: {len(mined.kept)} proposed rules; {mined.folded} more follow from them")
+    typer.echo(f"{out}: {len(mined.kept)} proposed rules; {mined.folded} more follow from them and its own rules")
 
 
 def check(
@@ -148,16 +161,41 @@ def plot(
     from ..knowledge.file import Knowledge
     from ..knowledge.report import write_report
 
-    for path in write_report(Knowledge.load(knowledge), out, tau):
+    loaded = Knowledge.load(knowledge)
+    with _writing(out):
+        files = write_report(loaded, out, tau)
+    for path in files:
         typer.echo(path)
+
+
+def _check_out(out: Path, inputs: list[Path]) -> None:
+    """Raise ``FaceDataError`` for an output that is an input, by whatever name, or a folder."""
+    from ..errors import FaceDataError
+
+    if out.is_dir():
+        raise FaceDataError(f"--out {out}: this is a folder; name a file in it")
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise FaceDataError(f"--out {out}: this is the input {path}; name another file")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What keeps ``out`` from being written (no permission, no space, a file for a folder) as one ``FaceDataError``."""
+    from ..errors import FaceDataError
+
+    try:
+        yield
+    except OSError as error:
+        raise FaceDataError(f"--out {out}: cannot write: {error}") from error
 
 
 def _rules_of(what: list[str]) -> tuple[list[Rule], list[str]]:
     """The rules of all files together, and which are knowledge files; the rule files must fit their vocabularies."""
-    from ..knowledge.file import Knowledge
+    from ..knowledge.file import Knowledge, is_knowledge
     from ..rulebook import check_rules, load_rules
 
-    files = {name: Knowledge.load(name) for name in what if name.endswith(".safetensors")}
+    files = {name: Knowledge.load(name) for name in what if is_knowledge(name)}
     written = [rule for name in what if name not in files for rule in load_rules(name)]
     for knowledge in files.values():
         check_rules(written, knowledge.vocabulary)

@@ -46,7 +46,10 @@ def prepare(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="The annotation file, plain or .zip, if it is not in --root. Without --root: no images."),
+        typer.Option(
+            help="The annotation file, plain or .zip, if it is not in --root (of a set with two lists: with its "
+            "official name, or a folder or .zip of both). Without --root: no images."
+        ),
     ] = None,
     partition: Annotated[Path | None, typer.Option(help="The file of the official splits, likewise.")] = None,
     identities: Annotated[Path | None, typer.Option(help="The file of the persons, likewise.")] = None,
@@ -70,7 +73,9 @@ def prepare(
         str,
         typer.Option(help="Conversations: closed,list,choice,describe. Default: closed, or choice without attributes."),
     ] = "",
-    balance: Annotated[bool, typer.Option(help="Ask as often about rare attributes and answers as others.")] = False,
+    balance: Annotated[
+        bool, typer.Option(help="closed: ask as often about rare attributes and answers as others.")
+    ] = False,
     questions: Annotated[int, typer.Option(min=1, help="Questions an image, in the conversations.")] = 4,
     val_questions: Annotated[
         int | None,
@@ -82,7 +87,11 @@ def prepare(
     rules: Annotated[
         str | None, typer.Option(help="Rules: a YAML file or a built-in name. Default: the fitting ones.")
     ] = None,
-    maps: Annotated[Path | None, typer.Option(help="celeba: folder of PNG maps with the images' stems.")] = None,
+    max_rate: Annotated[float, typer.Option(min=0, max=1, help="Drop rules that are broken more often.")] = 0.02,
+    maps: Annotated[
+        Path | None,
+        typer.Option(help="Folder of PNG maps with the images' stems, or a store of `llava-face segment`."),
+    ] = None,
     celeba_root: Annotated[
         Path | None,
         typer.Option(help="celebamask_hq: where CelebA's partition and identities are. Default: --root."),
@@ -101,7 +110,7 @@ def prepare(
         if styles or balance or labels_only:
             raise FaceConfigError("prepare made: --styles, --balance and --labels-only are for real data sets")
         work = functools.partial(
-            _made, out, train, val, _size(size), questions, val_questions, knowledge, rules, seed, text_only
+            _made, out, train, val, _size(size), questions, val_questions, knowledge, rules, max_rate, seed, text_only
         )
     else:
         from ..data.splits import SplitOptions
@@ -114,7 +123,7 @@ def prepare(
             "labels": labels, "partition": partition, "identities": identities, "images": images, "maps": maps,
             "celeba_root": celeba_root, "look_for_images": root is not None and not labels_only,
         }  # fmt: skip
-        work = functools.partial(_read, dataset, root, out, read, options, knowledge, rules)
+        work = functools.partial(_read, dataset, root, out, read, options, knowledge, rules, max_rate)
     with _progress() as progress:
         prepared = work(progress=progress)
     _summary(dataset, prepared)
@@ -138,32 +147,33 @@ def _check_options(
         )
     if dataset == MADE and (wrong := [option for option, path in given.items() if path is not None]):
         raise FaceConfigError(f"prepare made: {wrong[0]} is an option of real data sets only")
-    for option, path, owner in (("--maps", maps, "celeba"), ("--celeba-root", celeba_root, "celebamask_hq")):
-        if path is not None and dataset != owner:
-            raise FaceConfigError(f"prepare {dataset}: {option} is an option of {owner} only")
+    if maps is not None and (dataset == MADE or DATASETS[dataset].own_maps):
+        raise FaceConfigError(f"prepare {dataset}: its maps come with it, leave --maps out")
+    if celeba_root is not None and dataset != "celebamask_hq":
+        raise FaceConfigError(f"prepare {dataset}: --celeba-root is an option of celebamask_hq only")
 
 
 def _read(
     dataset: str, root: Path | None, out: Path, read: dict[str, Any], options: Any, knowledge: bool,
-    rules: str | None, *, progress: Progress,
+    rules: str | None, max_rate: float, *, progress: Progress,
 ) -> Prepared:  # fmt: skip
     from ..data.datasets import ReadOptions
     from ..data.prepare import prepare as prepare_dataset
 
     given = ReadOptions(**read, progress=progress)
-    return prepare_dataset(dataset, root, out, given, options, knowledge=knowledge, rules=rules)
+    return prepare_dataset(dataset, root, out, given, options, knowledge=knowledge, rules=rules, max_rate=max_rate)
 
 
 def _made(
     out: Path, train: int, val: int, size: tuple[int, int], k: int, val_k: int | None, knowledge: bool,
-    rules: str | None, seed: int, text_only: int, *, progress: Progress,
+    rules: str | None, max_rate: float, seed: int, text_only: int, *, progress: Progress,
 ) -> Prepared:  # fmt: skip
     from ..data import made
     from ..data.prepared import write_knowledge
 
     prepared = made.make(out, train, val, seed, size, k=k, val_k=val_k, text_only=text_only, progress=progress)
     if knowledge:
-        write_knowledge(prepared, "made", rules=rules)
+        write_knowledge(prepared, "made", rules=rules, max_rate=max_rate)
     return prepared
 
 
@@ -224,15 +234,17 @@ def _summary(dataset: str, prepared: Prepared) -> None:
         console.print(f"licence: {DATASETS[dataset].licence}", markup=False)
     for kind, path in prepared.files.items():
         console.print(f"wrote {kind}: {path}", markup=False)
-    data = next((p for k, p in prepared.files.items() if p.suffix == ".json" and k != "map index"), None)
-    if data is not None:
-        _what_next(console, prepared, data)
+    _what_next(console, prepared)
 
 
-def _what_next(console: Console, prepared: Prepared, data: Path) -> None:
-    console.print("\nTrain with upstream's scripts and these arguments:\n", markup=False)
-    console.print(f"  --data_path {data} --image_folder {prepared.image_folder}", markup=False)
-    if "maps" in prepared.files or "map index" in prepared.files:
+def _what_next(console: Console, prepared: Prepared) -> None:
+    from ..data.manifest import SPLITS
+
+    if "train" in prepared.files:
+        console.print("\nTrain with upstream's scripts and these arguments:\n", markup=False)
+        console.print(f"  --data_path {prepared.files['train']} --image_folder {prepared.image_folder}", markup=False)
+    data = next((prepared.files[split] for split in SPLITS if split in prepared.files), None)
+    if data is not None and ("maps" in prepared.files or "map index" in prepared.files):
         picture = prepared.out / "overlay.png"
         look = f"llava-face overlay {data} --image-folder {prepared.image_folder} --out {picture}"
         console.print(f"\nLook at the maps:\n\n  {look}", markup=False)

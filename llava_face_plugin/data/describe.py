@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -98,6 +99,11 @@ REGIONS = (FACE, HAIR, EYEBROWS, EYES, EYEWEAR, NOSE, MOUTH, BEARD, ACCESSORIES)
 
 _COLOUR = {"asian": "Asian", "white": "white", "black": "black", "indian": "Indian"}
 _AGE = {"young": "young", "youth": "young", "middle_aged": "middle-aged", "senior": "old"}
+CHILD_AGE = 13
+"""Who is younger is a boy, a girl or a child (our default)."""
+_NOUNS = {"adult": {"male": "man", "female": "woman"}, "child": {"male": "boy", "female": "girl"}, "either": {}}
+_PLAIN = {"adult": "person", "child": "child", "either": "person"}
+_NO_RACE = ("other", "others", "unknown")
 # Left out where another phrase says it already, or the labels contradict each other.
 _SAID = {
     "no eyeglasses": ("no eyewear", "sunglasses"),
@@ -118,7 +124,7 @@ def describe(
     """
     known = {key_of(name): value for name, value in attributes.items()}
     subject = _Subject(known, labels, age, rng)
-    if subject.noun == "woman":
+    if subject.noun not in ("man", "person"):
         known.pop("no_beard", None)  # true, but not worth saying
     said = [subject.introduction()] if subject.facts else []
     for region in REGIONS:
@@ -141,28 +147,49 @@ class _Subject:
         gender = labels.get("gender", "").lower()
         if not gender and "male" in known:
             gender = "male" if known["male"] else "female"
-        self.noun = {"male": "man", "female": "woman"}.get(gender, "person")
+        self.gendered = gender in ("male", "female")
+        stage = _stage_of(known, labels, age)
+        self.noun = _NOUNS[stage].get(gender, _PLAIN[stage])
         self.pronoun = {"male": "He", "female": "She"}.get(gender, "They")
-        self.race = words(labels["race"]) if "race" in labels else _one_of(_COLOUR, known)
-        self.years = f"about {round(age)}" if age is not None else words(labels.get("age_group", ""))
+        race = words(labels.get("race", ""))
+        self.race = "" if race.lower() in _NO_RACE else race or _one_of(_COLOUR, known)
+        self.years = _years(age) if age is not None else words(labels.get("age_group", ""))
+        self.years += " years" if self.years and age is None else ""
         self.stage = "" if self.years else _one_of(_AGE, known)
         self.rng = rng
 
     @property
     def facts(self) -> int:
         """How many things the introduction says."""
-        return sum(bool(fact) for fact in (self.race, self.years, self.stage, self.noun != "person"))
+        return sum(bool(fact) for fact in (self.race, self.years, self.stage, self.gendered))
 
     def introduction(self) -> str:
         who = " ".join(word for word in (self.stage, self.race, self.noun) if word)
         lead = self.rng.choice(("The picture shows", "This is"))
-        return f"{lead} {_with_article(who)}" + (f", {self.years} years old." if self.years else ".")
+        return f"{lead} {_with_article(who)}" + (f", {self.years} old." if self.years else ".")
 
     def says(self, verb: str, what: str) -> str:
         pronoun = self.rng.choice((*[self.pronoun] * 3, f"The {self.noun}"))
         many = pronoun == "They"
         form = {"have": "have" if many else "has", "wear": "wear" if many else "wears", "be": "are" if many else "is"}
         return f"{pronoun} {form[verb]} {what}."
+
+
+def _stage_of(known: Mapping[str, int], labels: Mapping[str, str], age: float | None) -> str:
+    """``child``, ``adult``, or ``either`` for an age group with both."""
+    if age is not None:
+        return "child" if age < CHILD_AGE else "adult"
+    years = [int(n) for n in re.findall(r"\d+", labels.get("age_group", ""))]
+    if len(years) == 2 and years[1] < CHILD_AGE:
+        return "child"
+    if len(years) == 2 and years[0] < CHILD_AGE:
+        return "either"
+    return "child" if not years and (known.get("baby") == 1 or known.get("child") == 1) else "adult"
+
+
+def _years(age: float) -> str:
+    n = round(age)
+    return "less than 1 year" if n < 1 else f"about {n} year{'s' if n > 1 else ''}"
 
 
 def _things(region: Region, known: Mapping[str, int]) -> list[str]:

@@ -114,15 +114,23 @@ def within(path: Path, folder: Path) -> str:
 
 def look_for(root: Path, names: Sequence[str] | np.ndarray) -> np.ndarray:
     """(N,) bool: which of ``names`` (paths below ``root``, or absolute) are there; every folder is listed once."""
-    listed: dict[str, frozenset[str]] = {}
-    there = np.zeros(len(names), dtype=bool)
-    for i, name in enumerate(names):
-        folder, _, file = str(name).rpartition("/")
-        if folder not in listed:
-            place = Path("/" if name[0] == "/" and not folder else root / folder)
-            listed[folder] = frozenset(os.listdir(place)) if place.is_dir() else frozenset()
-        there[i] = file in listed[folder]
-    return there
+    listing = Listing(root)
+    return np.fromiter((str(name) in listing for name in names), dtype=bool, count=len(names))
+
+
+class Listing:
+    """Which paths below ``root`` (or absolute ones) are there; every folder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folders: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        if folder not in self.folders:
+            place = Path("/" if name[0] == "/" and not folder else self.root / folder)
+            self.folders[folder] = frozenset(os.listdir(place)) if place.is_dir() else frozenset()
+        return file in self.folders[folder]
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> str:

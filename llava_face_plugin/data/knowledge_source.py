@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import FaceDataError
 from ..knowledge.build import Source, knowledge_source
+from ..knowledge.file import is_knowledge
 from ..registry import unknown_name
-from ..rulebook import Rule, builtin_rules, load_rules
 from .datasets import DATASETS
-from .label_table import exactly_one, label_prompts, label_table
+from .label_table import label_prompts, label_table, own_rules
 from .manifest import SPLITS, Manifest
 
 ALL = "all"
@@ -21,29 +24,28 @@ def read_source(path: Path, split: str) -> Source:
 
     Raises ``FaceDataError`` if there is nothing to count, ``FaceHostError`` without pyarrow.
     """
-    if path.suffix == ".safetensors":
+    if is_knowledge(path) or path.suffix == ".safetensors":  # or one that is damaged: its reader says so
         return knowledge_source(path, split)
     if split not in (*SPLITS, ALL):
         raise FaceDataError(unknown_name("split", split, (*SPLITS, ALL)))
-    manifest = Manifest.load(path)
-    vocabulary, labels = label_table(manifest)
-    labels = labels if split == ALL else labels[manifest.split == SPLITS.index(split)]
+    manifest, vocabulary, labels = _read(path, split)
     if not len(labels) or not vocabulary:
         what = f"no rows of split {split!r}" if vocabulary else "no attributes and no closed-set labels"
         raise FaceDataError(f"{path}: the manifest has {what}")
     record = {
-        "input": path.name, "dataset": manifest.dataset, "split": split, "rows": len(labels),
-        "sources": manifest.sources,
+        "input": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "dataset": manifest.dataset,
+        "split": split, "rows": len(labels), "sources": manifest.sources,
     }  # fmt: skip
-    rules = _own_rules(manifest, vocabulary)
-    return Source(path, manifest.dataset, vocabulary, rules, labels, record, label_prompts(manifest))
+    rules = own_rules(manifest, DATASETS[manifest.dataset].rules if manifest.dataset in DATASETS else None)
+    prompts = label_prompts(manifest)
+    return Source(path, manifest.dataset, vocabulary, rules, lambda: _read(path, split)[-1], record, prompts)
 
 
-def _own_rules(manifest: Manifest, vocabulary: tuple[str, ...]) -> list[Rule]:
-    """The built-in rules of that data set, and those that its closed-set labels obey by construction."""
-    name = manifest.dataset
-    builtin = (DATASETS[name].rules if name in DATASETS else None) or name
-    rules = load_rules(builtin) if builtin in builtin_rules() else []
-    rules = [rule for rule in rules if set(rule.attributes()) <= set(vocabulary)]
-    said = [set(rule.clauses()) for rule in rules]
-    return rules + [rule for rule in exactly_one(manifest) if not any(set(rule.clauses()) <= more for more in said)]
+def _read(path: Path, split: str) -> tuple[Manifest, tuple[str, ...], np.ndarray]:
+    """The manifest, and the V names and (N, V) labels of that split.
+
+    Done once to see what is there and once to count, so that no two data sets are in memory together.
+    """
+    manifest = Manifest.load(path)
+    vocabulary, labels = label_table(manifest)
+    return manifest, vocabulary, labels if split == ALL else labels[manifest.split == SPLITS.index(split)]

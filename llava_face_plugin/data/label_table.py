@@ -2,7 +2,8 @@
 
 A closed-set label becomes one attribute a value, named ``column:value`` (``expression:happiness``,
 ``age_group:20-29``), with the rule that holds by construction: exactly one of them. So data sets without CelebA-like
-attributes (expressions only) have a knowledge file too.
+attributes (expressions only) have a knowledge file too. A column whose values are attributes already (CelebV-HQ's
+emotions) adds nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def label_table(manifest: Manifest) -> tuple[tuple[str, ...], np.ndarray]:
 def exactly_one(manifest: Manifest) -> list[Rule]:
     """The rules of the one-hot labels, in a group named after the column."""
     rules = []
-    for column, values in manifest.classes.items():
+    for column in manifest.hot_columns():
+        values = manifest.classes[column]
         names = tuple(f"{column}:{value}" for value in values)
         source = f"closed-set label {column} of {manifest.dataset}"
         rules.append(Rule("exactly_one" if len(names) > 1 else "at_least_one", of=names, group=column, source=source))
@@ -43,6 +45,6 @@ def label_prompts(manifest: Manifest) -> dict[str, str]:
     """Text prompts of the one-hot labels: ``age_group:20-29`` -> ``age group 20-29``."""
     return {
         f"{column}:{value}": f"{prompt_of(column)} {prompt_of(value)}"
-        for column, values in manifest.classes.items()
-        for value in values
+        for column in manifest.hot_columns()
+        for value in manifest.classes[column]
     }

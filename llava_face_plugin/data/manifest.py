@@ -76,13 +76,17 @@ class Manifest:
 
         return load(Path(path))
 
+    def hot_columns(self) -> tuple[str, ...]:
+        """Closed-set labels that say more than the attributes: their values are no attributes themselves."""
+        return tuple(c for c, values in self.classes.items() if not set(values) <= set(self.vocabulary))
+
     def one_hot(self, columns: Iterable[str] | None = None) -> tuple[tuple[str, ...], np.ndarray]:
         """Closed-set labels as attributes: names like ``expression:happiness`` and (N, V) int8 of 1, 0 and -1.
 
-        ``columns``: default all, in the order of ``classes``. An unknown label makes the whole group -1.
+        ``columns``: default those of ``hot_columns``. An unknown label makes the whole group -1.
         """
         names, parts = [], [np.zeros((len(self), 0), dtype=np.int8)]
-        for column in self.classes if columns is None else columns:
+        for column in self.hot_columns() if columns is None else columns:
             codes = self.labels[column][:, None]
             hot = (codes == np.arange(len(self.classes[column]))[None, :]).astype(np.int8)
             parts.append(np.where(codes < 0, np.int8(UNKNOWN), hot))

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..errors import FaceDataError, FaceHostError
+from ..errors import FaceDataError
 from ..maps.files import atomic_path
+from ..maps.shards import pyarrow
 from .manifest import SPLITS, UNKNOWN, Manifest
 
 FORMAT = 1
@@ -26,16 +27,6 @@ _HEADER: dict[str, type] = {
     "dataset": str, "vocabulary": list, "classes": dict, "groups": list, "sources": list, "skipped": dict,
     "problems": list, "notes": list,
 }  # fmt: skip
-
-
-def pyarrow() -> Any:
-    """The module, with ``parquet`` loaded. Raises ``FaceHostError`` naming the extra where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise FaceHostError(f"parquet needs pyarrow: pip install 'llava-face-plugin[maps]' ({error})") from error
-    return pyarrow
 
 
 def save(manifest: Manifest, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceDataError
+from ..maps.lookup import STORE_NAME
+from ..maps.shards import pyarrow
+from ..maps.store import MapStore
 from ..rulebook import load_rules
 from .conversations import Plan, Sample, rarity
 from .datasets import DATASETS, DatasetInfo, ReadOptions
-from .files import existing_folder
+from .files import existing_folder, sha256_of
 from .label_table import label_prompts, label_table, own_rules
 from .manifest import SPLITS, Manifest
-from .manifest_file import pyarrow
 from .prepared import (
     Prepared,
     attributes_of,
+    note_removed,
+    remove_outputs,
     write_choices,
     write_conversations,
     write_index,
@@ -28,7 +32,7 @@ from .prepared import (
     write_knowledge,
     write_questions,
 )
-from .splits import SplitOptions, choose
+from .splits import Choice, SplitOptions, choose, strangers
 
 NO_IMAGES = "no image was looked for, so there are no conversations: they need --root with the images"
 
@@ -42,14 +46,16 @@ def prepare(
     *,
     knowledge: bool = True,
     rules: str | None = None,
+    max_rate: float = 0.02,
 ) -> Prepared:
     """Write ``manifest.parquet``, ``<split>.json``, questions and ``<dataset>.knowledge.safetensors`` into ``out``.
 
     Without ``root``, or with ``read.look_for_images`` False, only the manifest and the knowledge file are written
-    (for a data set that has conversations of its own, also all of these).
-    Only rows whose image exists become samples; the others are counted in ``skipped``. Knowledge is counted from
-    all train rows of the annotation, with or without an image; where the data set has no val and test rows, from
-    those that are not held out. ``rules``: a built-in name or a YAML file instead of the data set's own.
+    (for a data set that has conversations of its own, also all of these). What an earlier run wrote into ``out`` is
+    removed. Only rows whose image exists become samples; the others are counted in ``skipped``. Rows of who is held
+    out are val in the manifest. Knowledge is counted from the train rows, with or without an image, of who is neither
+    held out nor in val or test too. ``rules``: a built-in name or a YAML file instead of the data set's own; those
+    that more than ``max_rate`` of the rows break are dropped, and named in the notes.
     Raises ``FaceDataError``, ``FaceConfigError`` for an unknown data set, ``FaceHostError`` without pyarrow.
     """
     info, read, splits, out = DATASETS[dataset], read or ReadOptions(), splits or SplitOptions(), Path(out)
@@ -59,27 +65,32 @@ def prepare(
         load_rules(rules)
     if root is None:
         read = replace(read, look_for_images=False)
+    store = None
+    if read.maps is not None and (read.maps / STORE_NAME).is_file():
+        store, read = MapStore.open(read.maps), replace(read, maps=None)
     folder = existing_folder(Path(root or "."), info.title)
     looked = read.look_for_images
     manifest = info.read(folder, replace(read, derived=out / "maps") if looked else read)
     prepared = _prepared(manifest, info, out, folder)
-    manifest.notes.append(f"licence: {info.licence}")
+    styles = _styles(prepared, manifest, splits) if looked and info.rows is None else ()
+    chosen = _chosen(prepared, manifest, info, splits) if looked or info.rows is not None else None
     _make_folder(out)
+    earlier = remove_outputs(out, [str(s["name"]) for s in manifest.sources])
+    manifest.notes.append(f"licence: {info.licence}")
     manifest.save(prepared.files["manifest"])
-    learned = manifest.split == 0
-    if info.rows is not None:
-        _, val = _pass_through(prepared, manifest, info.rows(folder, read), splits)
-        _without_held_out(prepared, manifest, learned, val, knowledge)
-    elif not looked:
+    if chosen is None:
         prepared.notes.append(NO_IMAGES)
+    elif info.rows is not None:
+        _pass_through(prepared, info.rows(folder, read), chosen)
     else:
-        train, val = _write(prepared, manifest, splits, also=knowledge)
-        if splits.split == "train":
-            _without_held_out(prepared, manifest, learned, val, knowledge)
+        _write(prepared, manifest, chosen, replace(splits, styles=styles), also=knowledge)
+        used = np.union1d(chosen.train, chosen.val)
         if manifest.maps is not None:
-            used = map(Samples(manifest), np.union1d(train, val).tolist())
-            _write_maps(prepared, manifest, list(used), read)
-    _knowledge(prepared, manifest, learned, knowledge, rules)
+            _write_maps(prepared, manifest, list(map(Samples(manifest), used.tolist())), read)
+        if store is not None:
+            prepared.notes.append(_stored(store, manifest.images[used].tolist()))
+    _knowledge(prepared, manifest, knowledge, rules, max_rate)
+    note_removed(prepared, earlier)
     return prepared
 
 
@@ -123,18 +134,32 @@ def _prepared(manifest: Manifest, info: DatasetInfo, out: Path, root: Path) -> P
     return prepared
 
 
-def _write(prepared: Prepared, manifest: Manifest, options: SplitOptions, also: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Conversations and questions; returns the rows used for each."""
-    styles = _styles(prepared, manifest, options.styles)
-    train, val = choose(prepared, manifest, options)
+def _chosen(prepared: Prepared, manifest: Manifest, info: DatasetInfo, options: SplitOptions) -> Choice:
+    """Who is used for what; who is held out is val from here on."""
+    if info.rows is not None:
+        if options.split != "train":
+            raise FaceDataError(f"split: {manifest.dataset} has conversations, but no splits of its own")
+        if options.styles or options.balance or options.text_only:
+            prepared.notes.append(
+                f"{manifest.dataset} has conversations of its own: styles, balance, text_only do nothing"
+            )
+        # Nobody is held out unless asked for.
+        options = replace(options, holdout=options.holdout or 0)
+    before = len(prepared.notes)
+    chosen = choose(prepared, manifest, options)
+    manifest.notes += prepared.notes[before:]
+    manifest.split = manifest.split.copy()
+    manifest.split[chosen.held] = SPLITS.index("val")
+    return chosen
+
+
+def _write(prepared: Prepared, manifest: Manifest, chosen: Choice, options: SplitOptions, also: bool) -> None:
+    """Conversations and questions; ``options.styles`` are those that fit."""
+    train, val, _ = chosen
     sample_at = Samples(manifest, also)
     weights = rarity(manifest.vocabulary, manifest.attributes[train]) if options.balance else None
-    if options.balance and not manifest.vocabulary:
-        prepared.notes.append("balance: there are no attributes, so there is nothing to balance")
-    plan = Plan(styles, options.k, options.seed, manifest.classes, weights)
-    write_conversations(
-        prepared, _each(sample_at, train), plan, split=options.split, text_only=options.text_only
-    )  # fmt: skip
+    plan = Plan(options.styles, options.k, options.seed, manifest.classes, weights)
+    write_conversations(prepared, _each(sample_at, train), plan, split=options.split, text_only=options.text_only)
     asked = "val" if options.split == "train" else options.split
     if len(val):
         prepared.rows[f"{asked} images"] = len(val)
@@ -142,12 +167,11 @@ def _write(prepared: Prepared, manifest: Manifest, options: SplitOptions, also: 
             write_questions(prepared, _each(sample_at, val), split=asked, k=options.val_k, seed=options.seed)
         if manifest.classes:
             write_choices(prepared, _each(sample_at, val), manifest.classes, split=asked, seed=options.seed)
-    return train, val
 
 
-def _styles(prepared: Prepared, manifest: Manifest, wanted: Sequence[str]) -> tuple[str, ...]:
+def _styles(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> tuple[str, ...]:
     """The styles that the data set has something for; those asked for in vain are noted."""
-    Plan(styles=tuple(wanted) or ("closed",))  # refuses unknown names
+    wanted = options.styles
     fits = {
         "closed": bool(manifest.vocabulary), "list": bool(manifest.vocabulary), "choice": bool(manifest.classes),
         "describe": bool(manifest.vocabulary or len(manifest.classes) > 1),
@@ -159,23 +183,14 @@ def _styles(prepared: Prepared, manifest: Manifest, wanted: Sequence[str]) -> tu
         raise FaceDataError(f"{what}: {manifest.dataset} has neither the attributes nor the labels for them")
     if missing:
         prepared.notes.append(f"{manifest.dataset} has no labels for the styles {', '.join(missing)}: left out")
+    others = [s for s in styles if s != "closed"]
+    if options.balance and others:
+        prepared.notes.append(f"balance: only closed questions are balanced, not {', '.join(others)}")
     return styles
 
 
 def _each(sample_at: Callable[[int], Sample], rows: np.ndarray) -> Iterator[Sample]:
     return map(sample_at, rows.tolist())
-
-
-def _without_held_out(
-    prepared: Prepared, manifest: Manifest, learned: np.ndarray, val: np.ndarray, knowledge: bool
-) -> None:
-    """Nothing is learned from labels of what was held out, but where knowledge is that of all official train rows."""
-    if not (manifest.split[val] == 0).any():
-        return
-    if (manifest.split == 0).all():
-        learned[val] = False
-    elif knowledge:
-        prepared.notes.append("knowledge is counted from all official train rows, also from those held out")
 
 
 def _write_maps(prepared: Prepared, manifest: Manifest, samples: list[Sample], read: ReadOptions) -> None:
@@ -191,40 +206,45 @@ def _write_maps(prepared: Prepared, manifest: Manifest, samples: list[Sample], r
     write_index(prepared, samples, read.progress)
 
 
-def _pass_through(
-    prepared: Prepared, manifest: Manifest, rows: Iterator[tuple[int, dict[str, Any]]], options: SplitOptions
-) -> tuple[np.ndarray, np.ndarray]:
+def _stored(store: MapStore, images: list[str]) -> str:
+    """What the user does with a map store: training finds maps in it by the images' names."""
+    there = len({row.image for row in store.rows() if row.status == "ok"}.intersection(images))
+    return (
+        f"{store.path} is a map store, which has maps of {there:,} of the {len(images):,} images used: the JSON names "
+        f"no maps; set face.segmentation.maps to {store.path}"
+    )
+
+
+def _pass_through(prepared: Prepared, rows: Iterator[tuple[int, dict[str, Any]]], chosen: Choice) -> None:
     """The data set's own conversations, as they are: those of images that are there, and those without an image.
 
-    Images that are held out go into ``val.json``; returns the rows of both. Nobody is held out unless asked for.
+    Images that are held out go into ``val.json``.
     """
-    if options.split != "train":
-        raise FaceDataError(f"split: {manifest.dataset} has conversations, but no splits of its own")
-    if options.styles or options.balance or options.text_only:
-        prepared.notes.append(f"{manifest.dataset} has conversations of its own: styles, balance, text_only do nothing")
-    train, val = choose(prepared, manifest, replace(options, holdout=options.holdout or 0))
     everything = list(rows)
-    for name, wanted in (("train", {-1, *train.tolist()}), ("val", set(val.tolist()))):
+    for name, wanted in (("train", {-1, *chosen.train.tolist()}), ("val", set(chosen.val.tolist()))):
         own = [row for at, row in everything if at in wanted]
         if own:
             write_json(prepared, own, name)
             prepared.rows[name] = len(own)
-    return train, val
 
 
-def _knowledge(prepared: Prepared, manifest: Manifest, learned: np.ndarray, wanted: bool, rules: str | None) -> None:
+def _knowledge(prepared: Prepared, manifest: Manifest, wanted: bool, rules: str | None, max_rate: float) -> None:
     """``labels`` of every split, and the knowledge file of the train rows where there is something to know."""
     prepared.vocabulary, values = label_table(manifest)
-    prepared.labels = {
-        name: values[learned if name == "train" else manifest.split == number] for number, name in enumerate(SPLITS)
-    }
+    usable = ~strangers(manifest)
+    prepared.labels = {name: values[(manifest.split == number) & usable] for number, name in enumerate(SPLITS)}
     if not wanted or not prepared.vocabulary:
         return
     if not (prepared.labels["train"] == 0).any():
         prepared.notes.append("the train rows have no label 0 (absent): no knowledge file")
         return
-    sources = [{"name": s["name"], "sha256": s["sha256"]} for s in manifest.sources]
+    # The same record as of ``knowledge.build``.
+    saved = prepared.files["manifest"]
+    record = {
+        "input": saved.name, "sha256": sha256_of(saved), "dataset": manifest.dataset, "split": "train",
+        "rows": len(prepared.labels["train"]), "sources": manifest.sources,
+    }  # fmt: skip
     write_knowledge(
         prepared, manifest.dataset, rules=rules or own_rules(manifest, prepared.rules), prompts=label_prompts(manifest),
-        meta={"label_file": sources[0], "sources": sources} if sources else None,
+        max_rate=max_rate, meta={"sources": [record]},
     )  # fmt: skip

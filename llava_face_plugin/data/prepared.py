@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .manifest import Manifest
 
 __all__ = [
-    "Prepared", "Progress", "attributes_of", "write_choices", "write_conversations", "write_index", "write_json",
-    "write_knowledge", "write_questions", "write_training",
+    "Prepared", "Progress", "attributes_of", "note_removed", "remove_outputs", "write_choices", "write_conversations",
+    "write_index", "write_json", "write_knowledge", "write_questions", "write_training",
 ]  # fmt: skip
 
 
@@ -31,7 +31,8 @@ class Prepared:
     """The outcome of preparing a data set.
 
     ``labels``: split -> (N, A) int8 of 0, 1 and -1 (unknown), in the order of ``vocabulary``: what knowledge
-    is counted from, so for CelebA *all* official rows of the split, with or without an image. ``rows``:
+    is counted from, so *all* rows of the manifest's split, with or without an image, but for persons who are in a
+    later split too. ``rows``:
     split -> number of samples written. ``skipped``: reason -> number. ``files``: what was written, by kind.
     ``notes``: sentences the user should read. ``rules``: name of the built-in rules that fit the vocabulary.
     ``manifest``: the table behind it, but for made faces.
@@ -137,7 +138,7 @@ def write_knowledge(
     """Count ``prepared.labels[split]`` into ``<dataset>.knowledge.safetensors``; returns its path.
 
     ``rules`` is a built-in name or a YAML file (default: ``prepared.rules``), or the rules themselves; those that
-    more than ``max_rate`` of the rows break are dropped.
+    more than ``max_rate`` of the rows break are dropped, and noted.
     """
     from ..knowledge.file import Knowledge
     from ..rulebook import load_rules
@@ -153,7 +154,38 @@ def write_knowledge(
     path.parent.mkdir(parents=True, exist_ok=True)
     built.save(path)
     prepared.files["knowledge"] = path
+    prepared.notes += [
+        f"rule dropped: {entry['rule']} ({entry['violated']:,} of {entry['applicable']:,} rows break it, "
+        f"{entry['rate']:.2%}; --max-rate {max_rate:g})"
+        for entry in built.meta["rule_report"]
+        if not entry["kept"]
+    ]
     return path
+
+
+def remove_outputs(out: Path, inputs: Sequence[str]) -> list[Path]:
+    """Remove what an earlier run wrote into ``out``: its images may be on the other side of the split by now.
+
+    Only files of the names that ``prepare`` writes, only where there is a manifest of it, and none of the names
+    ``inputs``. Maps and images stay. Returns what was removed.
+    """
+    from .datasets import DATASETS
+
+    if not (out / "manifest.parquet").is_file():
+        return []
+    names = [f"{s}{end}" for s in ("train", "val", "test") for end in (".json", "_questions.jsonl", "_choices.jsonl")]
+    names += ["manifest.parquet", "manifest.schema.json", "index.json"]
+    names += [f"{dataset}.knowledge.safetensors" for dataset in ("made", *DATASETS)]
+    removed = [out / name for name in names if name not in inputs and (out / name).is_file()]
+    for path in removed:
+        path.unlink()
+    return removed
+
+
+def note_removed(prepared: Prepared, removed: Iterable[Path]) -> None:
+    """Name those files of ``remove_outputs`` that were not written again."""
+    if gone := [path.name for path in removed if not path.exists()]:
+        prepared.notes.append(f"removed from an earlier run: {', '.join(gone)}")
 
 
 def write_index(prepared: Prepared, samples: Iterable[Sample], progress: Progress | None = None) -> None:

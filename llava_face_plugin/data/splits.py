@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import FaceDataError
+from .conversations import Plan
 from .manifest import SPLITS, Manifest
 from .prepared import Prepared
 
@@ -45,23 +47,48 @@ class SplitOptions:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise FaceDataError(f"{name}: must not be negative, got {value}")
+        if self.styles:
+            Plan(styles=self.styles)  # refuses unknown names
 
 
-def choose(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the manifest: those for conversations, those for questions.
+class Choice(NamedTuple):
+    """Row numbers of a manifest, in order."""
 
-    Only images that are there. For ``split="train"`` no image and no known person is in both: train images of a
-    person who is also in val or test are left out and counted. For another split both are that split.
+    train: np.ndarray
+    """For conversations."""
+    val: np.ndarray
+    """For questions."""
+    held: np.ndarray
+    """Train rows of whoever is held out, with or without an image: no longer train rows."""
+
+
+def choose(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> Choice:
+    """Who is trained on, and who is asked about.
+
+    Only images that are there, and without ``strangers``, which are counted: no known person is in two splits. For
+    ``split="train"`` no image is both trained on and asked about; for another split both are that split.
     """
     rng = np.random.default_rng([options.seed, 6])
+    held = np.zeros(0, dtype=np.int64)
     if options.split == "train":
-        train, val = _train_and_val(prepared, manifest, options)
+        train, val, held = _train_and_val(prepared, manifest, options)
     else:
-        train = val = _present(manifest, options.split)
+        train = val = _known(prepared, manifest, options.split)
     train, val = _at_most(train, options.limit, rng), _at_most(val, options.val_limit, rng)
     if not len(train):
         raise FaceDataError(f"no image of the {options.split} split is there", "missing")
-    return train, val
+    return Choice(train, val, held)
+
+
+def strangers(manifest: Manifest) -> np.ndarray:
+    """(N,) bool: train rows of a person who is also in val or test, and val rows of one who is also in test."""
+    found = np.zeros(len(manifest), dtype=bool)
+    if manifest.identity is None:
+        return found
+    for number in (0, 1):
+        later = manifest.identity[(manifest.split > number) & (manifest.identity >= 0)]
+        found |= (manifest.split == number) & np.isin(manifest.identity, later)
+    return found
 
 
 def hold_out(groups: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -83,32 +110,43 @@ def _present(manifest: Manifest, split: str) -> np.ndarray:
     return np.flatnonzero((manifest.split == SPLITS.index(split)) & there)
 
 
-def _train_and_val(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> tuple[np.ndarray, np.ndarray]:
-    train, val = _present(manifest, "train"), _present(manifest, "val")
-    train = _strangers(prepared, manifest, train)
+def _train_and_val(prepared: Prepared, manifest: Manifest, options: SplitOptions) -> Choice:
+    train, val = _known(prepared, manifest, "train"), _known(prepared, manifest, "val")
     if options.holdout is None and len(val):
-        return train, val
+        return Choice(train, val, val[:0])
     wanted = DEFAULT_HOLDOUT if options.holdout is None else options.holdout
     n = round(wanted * len(train)) if wanted < 1 else int(wanted)
     if n == 0:
-        return train, val[:0]
+        return Choice(train, val[:0], val[:0])
     if n >= len(train):
         raise FaceDataError(f"holdout: {n} images, but there are only {len(train)} train images")
     held = hold_out(_groups(manifest, train), n, options.seed)
     why = "no val image is there: " if not len(val) else ""
     people = "identities may be in both" if manifest.identity is None else "no identity is in both"
-    prepared.notes.append(f"{why}{int(held.sum())} images were held out of train for questions ({people})")
-    return train[~held], train[held]
+    rows = _all_of(manifest, train[held])
+    prepared.notes.append(
+        f"{why}{int(held.sum())} images were held out of train for questions ({people}); the {len(rows)} rows of who "
+        "is held out are val in the manifest, and knowledge is not counted from them"
+    )
+    return Choice(train[~held], train[held], rows)
 
 
-def _strangers(prepared: Prepared, manifest: Manifest, train: np.ndarray) -> np.ndarray:
-    """``train`` without the images of a person who is also in val or test, with or without an image there."""
+def _all_of(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """``rows`` of train, and all other train rows of the persons who are on them."""
     if manifest.identity is None:
-        return train
-    elsewhere = manifest.identity[(manifest.split != 0) & (manifest.identity >= 0)]
-    known = np.isin(manifest.identity[train], elsewhere)
-    prepared.skip("person is also in val or test (train)", int(known.sum()))
-    return train[~known]
+        return rows
+    people = manifest.identity[rows]
+    same = np.isin(manifest.identity, people[people >= 0]) & (manifest.split == 0)
+    return np.union1d(rows, np.flatnonzero(same))
+
+
+def _known(prepared: Prepared, manifest: Manifest, split: str) -> np.ndarray:
+    """The images of the split that are there, without strangers, which are counted."""
+    rows = _present(manifest, split)
+    strange = strangers(manifest)[rows]
+    others = " or ".join(SPLITS[SPLITS.index(split) + 1 :])
+    prepared.skip(f"person is also in {others} ({split})", int(strange.sum()))
+    return rows[~strange]
 
 
 def _groups(manifest: Manifest, rows: np.ndarray) -> np.ndarray:

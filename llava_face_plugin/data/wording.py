@@ -57,7 +57,7 @@ QUESTIONS: dict[str, str] = {
 """The closed question about each of CelebA's attributes."""
 
 _MORE: dict[str, str] = {
-    # MAAD-Face (some of LFWA's have the same names)
+    # MAAD-Face (some LFW attributes have the same names)
     "middle_aged": "Is the person middle-aged?",
     "senior": "Is the person old?",
     "asian": "Does the person look Asian?",

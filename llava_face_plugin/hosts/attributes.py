@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .. import guard
 from ..config import FaceConfig, KnowledgeConfig
 from ..errors import FaceConfigError, FaceError, FaceHostError
 from ..labels import NO_MAP
 from ..parser_config import ParserConfig
 from ..switch import read_config
 from . import loader
+from .label_channel import FaceImageProcessor
 
 
 class FaceModel:
@@ -43,20 +46,26 @@ class FaceModel:
             maps: a map store or ``index.json`` that is asked about the images' pixels, instead of the model's own
                 ``segmentation.parser``.
 
-        Raises ``FaceConfigError`` if face mode or its knowledge is off in the directory or ``base`` does not fit it,
+        Raises ``FaceConfigError`` if face mode or its knowledge is off in the directory, it has no vision tower yet or
+        ``base`` does not fit it,
         ``FaceHostError`` if llava is not installed or cannot load it, the device is not there, or images are cut
         into tiles (anyres), and what the parser raises that cannot be built.
         """
         knowledge = knowledge_of(model_dir)
         adapter = (model_dir / "adapter_config.json").exists()
         _check_base(model_dir, base, adapter)
+        if read_config(model_dir).get("mm_vision_tower") in (None, "", guard.TOWER_MARK):
+            raise FaceConfigError(
+                f"{model_dir}: not trained yet (its config.json names no mm_vision_tower): train it with LLaVA's "
+                "--vision_tower first, and name the training's output"
+            )
         _check_device(device)
         model, processor = _through_llava(model_dir, base, "llava-lora" if adapter else "llava", device)
         if torch.device(device).type == "cpu":  # float16 is slow on a CPU, and not implemented on all
             model.get_vision_tower().float()
             model.get_model().mm_projector.float()
         if maps is not None:
-            _use_maps(model, maps)
+            processor = _use_maps(model, maps)
         face = cls(model, processor, knowledge)
         face.prepare(Image.new("RGB", (64, 64)))  # builds the parser: what is wrong with it is no image's fault
         return face
@@ -122,12 +131,18 @@ def _through_llava(model_dir: Path, base: str | None, name: str, device: str) ->
     return loaded[1].eval(), loaded[2]
 
 
-def _use_maps(model: Any, maps: Path) -> None:
-    """As if the model's configuration named these maps. Before the first image: the parser is built then."""
+def _use_maps(model: Any, maps: Path) -> Any:
+    """As if the model's configuration named these maps; returns the image processor that reads them."""
+    from . import llava_v1_model
+
     segmentation = model.face_config.segmentation.model_copy(
         update={"parser": ParserConfig(type="precomputed", path=str(maps))}
     )
     model.face_config = model.face_config.model_copy(update={"segmentation": segmentation})
+    tower = model.get_vision_tower()
+    build = functools.partial(llava_v1_model.build_parser, model.face_config)
+    tower.image_processor = FaceImageProcessor(tower.image_processor.processor, build)  # the old one's was bound before
+    return tower.image_processor
 
 
 def _check_base(model_dir: Path, base: str | None, adapter: bool) -> None:

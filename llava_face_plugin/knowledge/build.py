@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import FaceDataError
+from ..errors import FaceDataError, FaceHostError
 from ..registry import unknown_name
 from ..rulebook import Rule, load_rules, signed
+from .check import contradiction, texts
 from .cooccurrence import Cooccurrence, count, merge
 from .file import Knowledge
 from .tally import RuleTally, violations_in_counts
 from .vocabularies import Mappings, Names, mapped, mapped_labels, mapped_rule, named
+
+_CHUNK = 65_536  # rows that are mapped and counted at a time: bounds the memory beside the labels themselves
 
 
 @dataclass
@@ -32,8 +35,8 @@ class Source:
     vocabulary: tuple[str, ...]
     rules: list[Rule]
     """Rules that are taken where no others are asked for."""
-    content: np.ndarray | Knowledge
-    """(N, A) int8 labels, or what is counted already."""
+    content: Knowledge | Callable[[], np.ndarray]
+    """What is counted already, or what reads the (N, A) int8 labels when they are counted."""
     record: dict[str, Any]
     """For the header: where the numbers come from."""
     prompts: dict[str, str] = field(default_factory=dict)
@@ -51,7 +54,8 @@ def build(
     """Count labels and add up knowledge files; returns the knowledge and notes the user should read.
 
     Our names are those of the first input, and those that the mappings lead to; see ``vocabularies.named`` for the
-    other inputs. An attribute that a data set lacks is unknown in its rows.
+    other inputs. An attribute that a data set lacks is unknown in its rows. Where the rules are those of the sources,
+    a rule group that one of them was built ``without`` stays out.
 
     Args:
         sources: at least one, all of the same ``split``.
@@ -60,8 +64,10 @@ def build(
         split: of the sources, for the header.
         without: rule groups to leave out.
 
-    Raises ``FaceDataError`` for inputs and mappings that do not fit, and for unknown rule groups.
+    Raises ``FaceDataError`` for inputs and mappings that do not fit, for labels that would be counted twice, for
+    unknown rule groups, and for kept rules that contradict each other (a note where python-sat is not installed).
     """
+    _check_once(sources)
     mappings = mappings or {}
     for dataset in mappings:
         if dataset not in {source.dataset for source in sources}:
@@ -70,7 +76,12 @@ def build(
     names = [named(s.vocabulary, mappings.get(s.dataset, {}), ours, s.dataset) for s in sources]
     notes = [note for source, n in zip(sources, names, strict=True) for note in _left_out(source, n)]
     chosen, more = _chosen(sources, names, [rule for path in rules for rule in load_rules(path)] if rules else None)
-    chosen = _without(chosen, without)
+    kept_out = [] if rules else _kept_out(sources, without)
+    notes += [
+        f"the rules of group {group!r} stay out, as in {path}; name --rules to choose" for group, path in kept_out
+    ]
+    without = [*without, *(group for group, _ in kept_out)]
+    chosen = _without(chosen, without, {group for group, _ in kept_out})
     tally, counts = RuleTally(chosen, ours), count(ours, ())
     for source, n in zip(sources, names, strict=True):
         part, uncounted = _add(source, n, ours, tally)
@@ -82,7 +93,8 @@ def build(
     }  # fmt: skip
     prompts = {our: s.prompts[t] for s, n in reversed(list(zip(sources, names, strict=True)))
                for t, (our, same) in n.items() if same and t in s.prompts}  # fmt: skip
-    return Knowledge.of(counts, tally.weigh(max_rate), meta, prompts), notes + more
+    knowledge = Knowledge.of(counts, tally.weigh(max_rate), meta, prompts)
+    return knowledge, notes + more + _check_rules_fit(knowledge.rules)
 
 
 def knowledge_source(path: Path, split: str) -> Source:
@@ -112,6 +124,42 @@ def _before_weighing(knowledge: Knowledge) -> list[Rule]:
     return [dataclasses.replace(rule, weight=min(rule.weight / share, 1.0) if share else 1.0) for rule, share in kept]
 
 
+def _check_once(sources: Sequence[Source]) -> None:
+    """Raise ``FaceDataError`` if two inputs count the same labels: a file twice, or what was counted from it."""
+    seen: dict[str, Path] = {}
+    for source in sources:
+        origins = set(_origins(source.record))
+        for origin in origins & seen.keys():
+            raise FaceDataError(
+                f"{seen[origin]} and {source.path} count the same labels (equal checksums): give them once"
+            )
+        seen |= dict.fromkeys(origins, source.path)
+
+
+def _origins(record: Mapping[str, Any]) -> Iterator[str]:
+    """Checksums of what a source was counted from: its file, its data set's label files, the same of older inputs."""
+    if "sha256" in record:
+        yield str(record["sha256"])
+    listed = record.get("sources")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    nested = [entry for entry in entries if "sources" in entry or "input" in entry]
+    if files := sorted(str(entry["sha256"]) for entry in entries if "sha256" in entry and entry not in nested):
+        yield " ".join([str(record.get("dataset")), *files])
+    for entry in nested:
+        yield from _origins(entry)
+
+
+def _check_rules_fit(rules: Sequence[Rule]) -> list[str]:
+    """Raise ``FaceDataError`` naming the rules that cannot all hold; a note where that cannot be checked."""
+    try:
+        core = contradiction(rules)
+    except FaceHostError as error:
+        return [f"whether the rules contradict each other was not checked: {error}"]
+    if core:
+        raise FaceDataError(f"the rules contradict each other: {'; '.join(texts(core))}. Leave one out (--rules)")
+    return []
+
+
 def _our_names(sources: Sequence[Source], mappings: Mappings) -> tuple[str, ...]:
     first = sources[0]
     own = mappings.get(first.dataset, {})
@@ -127,6 +175,11 @@ def _left_out(source: Source, names: Names) -> list[str]:
     source.record |= {"dropped": dropped, "mapped": renamed}
     if not dropped:
         return []
+    if not names:
+        raise FaceDataError(
+            f"{source.path}: none of its attributes ({', '.join(dropped[:3])}, ...) has a name of ours, so that "
+            f"nothing of it would be counted; give a mapping (--mapping) of {source.dataset!r}"
+        )
     return [f"{source.dataset}: {len(dropped)} attributes have no name of ours and are dropped: {', '.join(dropped)}"]
 
 
@@ -144,11 +197,22 @@ def _chosen(
 
 def _meaning(rule: Rule) -> tuple[frozenset[Any], frozenset[Any]]:
     """Equal for rules that are broken in, and apply to, the same rows."""
-    return frozenset(map(frozenset, rule.clauses())), frozenset(map(frozenset, rule.antecedent()))
+    where = frozenset(frozenset(map(frozenset, clauses)) for clauses in rule.antecedents())
+    return frozenset(map(frozenset, rule.clauses())), where
 
 
-def _without(rules: list[Rule], groups: Sequence[str]) -> list[Rule]:
-    known = {rule.group for rule in rules if rule.group}
+def _kept_out(sources: Sequence[Source], without: Sequence[str]) -> list[tuple[str, Path]]:
+    """Rule groups beside ``without`` that knowledge files among the sources were built without, and which file."""
+    found: dict[str, Path] = {}
+    for source in sources:
+        if isinstance(source.content, Knowledge):
+            groups = source.content.meta.get("without")
+            found |= {str(group): source.path for group in (groups if isinstance(groups, list) else ())}
+    return [(group, path) for group, path in found.items() if group not in without]
+
+
+def _without(rules: list[Rule], groups: Sequence[str], unchecked: set[str]) -> list[Rule]:
+    known = {rule.group for rule in rules if rule.group} | unchecked
     for group in groups:
         if group not in known:
             raise FaceDataError(unknown_name("rule group", group, known))
@@ -157,16 +221,20 @@ def _without(rules: list[Rule], groups: Sequence[str]) -> list[Rule]:
 
 def _add(source: Source, names: Names, ours: tuple[str, ...], tally: RuleTally) -> tuple[Cooccurrence, list[str]]:
     """The source's counts in our names; adds to the tally, with notes on rules that could not be counted."""
-    if isinstance(source.content, np.ndarray):
-        labels = mapped_labels(source.content, source.vocabulary, names, ours)
-        tally.add(labels)
-        return count(ours, [labels]), []
+    if not isinstance(source.content, Knowledge):
+        labels = source.content()
+        counts = count(ours, ())
+        for start in range(0, len(labels), _CHUNK):
+            part = mapped_labels(labels[start : start + _CHUNK], source.vocabulary, names, ours)
+            tally.add(part)
+            counts = merge(counts, count(ours, [part]))
+        return counts, []
     counts = mapped(source.content.cooccurrence, names, ours)
     before = {}
     for entry in source.content.meta.get("rule_report", []):
         rule = mapped_rule(Rule.from_dict(entry["definition"]), names) if "definition" in entry else None
         if rule is not None:
-            before[_meaning(rule)] = (entry["violated"], entry["applicable"])
+            before[_meaning(rule)] = (entry["violated"], entry["applicable"], entry["applicable"])
     notes = []
     for number, rule in enumerate(tally.rules):
         found = violations_in_counts(rule, counts) or before.get(_meaning(rule))

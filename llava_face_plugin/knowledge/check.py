@@ -62,6 +62,12 @@ def consistency(rules: Sequence[Rule]) -> Consistency:
         return Consistency((), tuple(forced), tuple(redundant))
 
 
+def contradiction(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """``Consistency.core`` alone, which takes one call of the solver where all is well. Raises as ``consistency``."""
+    with Entailment(rules) as solver:
+        return tuple(rules[i] for i in solver.because(range(len(rules)), ()) or ())
+
+
 class Entailment:
     """Asks a SAT solver which of some rules imply a clause. A context: it holds the solver."""
 

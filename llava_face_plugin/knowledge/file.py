@@ -7,7 +7,6 @@ and the sha256 of all that. Format 1 had ``known`` (A,) in place of ``both``, an
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from safetensors.numpy import save as to_bytes
 from .. import __version__
 from ..errors import FaceDataError
 from ..labels import prompt_of
+from ..maps.files import atomic_path
 from ..registry import unknown_name
 from ..rulebook import Rule, canonical, check_rules
 from .cooccurrence import Cooccurrence, count, is_count, merge
@@ -112,7 +112,10 @@ class Knowledge:
         return cls(counts, kept, {**defaults, **(prompts or {})}, {**meta, **made})
 
     def save(self, path: str | Path) -> None:
-        """Write the file in one step: readers see the old file or the whole new one, never a part."""
+        """Write the file in one step: readers see the old file or the whole new one, never a part.
+
+        Raises ``OSError`` where it cannot be written, ``FaceDataError`` for a folder.
+        """
         header = {
             "format": FORMAT, "created_by": f"llava_face_plugin {__version__}", "vocabulary": self.vocabulary,
             "rows": self.cooccurrence.rows, "rules": [rule.to_dict() for rule in self.rules],
@@ -122,16 +125,12 @@ class Knowledge:
         header["checksum"] = _checksum(header, parts)
         data = to_bytes(parts, {_KEY: json.dumps(header)})
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+        if target.is_dir():
+            raise FaceDataError(f"{path}: this is a folder; name a file to write")
+        with atomic_path(target) as temporary, open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     @classmethod
     def load(cls, path: str | Path) -> Knowledge:
@@ -163,6 +162,16 @@ class Knowledge:
             raise FaceDataError(f"{path}: the knowledge file lacks {error}") from error
         except (FaceDataError, TypeError) as error:
             raise FaceDataError(f"{path}: not a valid knowledge file: {error}") from error
+
+
+def is_knowledge(path: str | Path) -> bool:
+    """Whether a file begins as one of safetensors does, whatever its name: no text and no parquet file does."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(9)
+    except OSError:  # not there, or a folder: what reads it says so
+        return False
+    return int.from_bytes(start[:8], "little") < 2**32 and start[8:] == b"{"  # the header's length, and the header
 
 
 def _checksum(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,52 +39,62 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Mined:
-    """``kept``: the proposals, the surest first. ``folded``: how many more of them follow from these."""
+    """``kept``: the proposals, the surest first. ``folded``: how many more follow from these and the known rules."""
 
     kept: tuple[Proposal, ...]
     folded: int
 
 
-def mine(counts: Cooccurrence, *, min_support: int = 200, max_rate: float = 0.02, max_of_chance: float = 0.1) -> Mined:
+def mine(
+    counts: Cooccurrence,
+    known: Sequence[Rule] = (),
+    *,
+    min_support: int = 200,
+    max_rate: float = 0.02,
+    max_of_chance: float = 0.1,
+) -> Mined:
     """Implications A => B and A => not B, and exclusions, of pairs in label counts (thresholds: our defaults).
 
     A proposal needs ``min_support`` rows with A and a known B, and a violation rate whose 95 % interval ends at or
     below ``max_rate``, so that a rare attribute cannot pass by luck, and at or below ``max_of_chance`` times the rate
     among all rows, so that "nearly everybody has B" proposes nothing. Where A => not B and B => not A both pass it is
-    an exclusion, with the counts of the rarer one. What the surer proposals imply is folded into them.
+    an exclusion, with the counts of the rarer one, as ``knowledge build`` counts it. What the surer proposals and the
+    ``known`` rules imply is folded into them.
 
     Raises ``FaceHostError`` where python-sat is not installed.
     """
     found = sorted(
         _proposals(counts, min_support, max_rate, max_of_chance), key=lambda p: (p.interval[1], p.rule.text())
     )
-    with Entailment([proposal.rule for proposal in found]) as solver:
+    with Entailment([*known, *(proposal.rule for proposal in found)]) as solver:
+        given = list(range(len(known)))
+        clauses = dict(enumerate((proposal.rule.clauses()[0] for proposal in found), start=len(known)))
         kept: list[int] = []
-        for at, proposal in enumerate(found):
-            if solver.because(kept, proposal.rule.clauses()[0]) is None:
+        for at, clause in clauses.items():
+            if solver.because([*given, *kept], clause) is None:
                 kept.append(at)
         for at in reversed(kept.copy()):  # a later one may, with others, say what an earlier one says
             others = [other for other in kept if other != at]
-            if solver.because(others, found[at].rule.clauses()[0]) is not None:
+            if solver.because([*given, *others], clauses[at]) is not None:
                 kept = others
-    return Mined(tuple(found[at] for at in kept), len(found) - len(kept))
+    return Mined(tuple(found[at - len(known)] for at in kept), len(found) - len(kept))
 
 
 def mine_file(knowledge: Knowledge, name: str, **options: Any) -> tuple[Mined, str]:
-    """Mine a knowledge file: the proposals, and the text of a rule file whose rules say where they come from.
+    """Mine a knowledge file: the proposals beyond its own rules, and the text of a rule file.
 
-    Raises ``FaceDataError`` unless its counts are of the training split alone.
+    Its rules say where they come from. Raises ``FaceDataError`` unless its counts are of the training split alone.
     """
     split = knowledge.meta.get("split")
     if split != "train":
         raise FaceDataError(f"{name}: counted from split {split!r}; rules are mined from 'train' alone")
-    mined = mine(knowledge.cooccurrence, **options)
+    mined = mine(knowledge.cooccurrence, knowledge.rules, **options)
     rules = []
     for proposal in mined.kept:
         numbers = f"violations {proposal.violated} of {proposal.support}"
         source = f"mined from {knowledge.meta.get('dataset', name)} train, {numbers}"
         rules.append(dataclasses.replace(proposal.rule, source=source))
-    more = f"; {mined.folded} more follow from these" if mined.folded else ""
+    more = f"; {mined.folded} more follow from these and the file's own rules" if mined.folded else ""
     description = f"Proposed by `llava-face knowledge mine` from {name}{more}. Read them before use."
     return mined, dump_rules(rules, description)
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FaceHostError
+from ..maps.files import atomic_path
 from .cooccurrence import Cooccurrence, wilson
 
 if TYPE_CHECKING:
     from .graph import Edges
 
 KEPT, DROPPED, LIMIT = "#0072B2", "#D55E00", "#222222"  # Okabe and Ito's, told apart by the colour-blind
+_GAIN = ("#2166AC", "#8C8C8C", "#B2182B")  # from less to more; the middle is dark enough for a thin line on white
 _DPI = 150
 _MIDDLE = 4.5  # inches: the width of the axes of the bars
 
@@ -51,7 +53,7 @@ def plot_conditional(
     axes.set_ylabel("given attribute i")
     axes.set_title(title, fontsize=11)
     figure.colorbar(image, ax=axes, label="p(j | i)", shrink=0.8)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def plot_priors(cooc: Cooccurrence, path: str | Path, title: str) -> None:
@@ -65,7 +67,7 @@ def plot_priors(cooc: Cooccurrence, path: str | Path, title: str) -> None:
     axes.set_xlim(0.0, 1.0)
     axes.set_xlabel("p(i), among the rows where i is known")
     axes.set_title(title, fontsize=11)
-    axes.figure.savefig(path, dpi=_DPI)
+    _save(axes.figure, path)
 
 
 def plot_violations(report: Sequence[Mapping[str, Any]], max_rate: float, path: str | Path, title: str) -> None:
@@ -93,7 +95,7 @@ def plot_violations(report: Sequence[Mapping[str, Any]], max_rate: float, path: 
         axes.barh([np.nan], [np.nan], color=colour, label=label)
     axes.figure.legend(loc="outside lower right", fontsize=7, ncols=2, frameon=False)
     axes.set_title(title, fontsize=11)
-    axes.figure.savefig(path, dpi=_DPI)
+    _save(axes.figure, path)
 
 
 def plot_graph(edges: Edges, vocabulary: Sequence[str], path: str | Path, title: str, prior: np.ndarray) -> None:
@@ -110,19 +112,19 @@ def plot_graph(edges: Edges, vocabulary: Sequence[str], path: str | Path, title:
     figure = _figure(side + 1.0, side)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set_title(title, fontsize=11)
+    figure.suptitle(title, fontsize=11)  # the figure's, not the axes': these stand left of a scale
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import FancyArrowPatch
 
-    colours = ScalarMappable(Normalize(-0.6, 0.6), "coolwarm")
+    colours = ScalarMappable(Normalize(-0.6, 0.6), LinearSegmentedColormap.from_list("gain", _GAIN))
     places = _layout(joined, arrows, 0.8 * side)
     for i, j, p, gain in sorted(arrows, key=lambda arrow: abs(arrow[3])):  # the telling ones on top
         axes.add_patch(
             FancyArrowPatch(
                 places[i], places[j], connectionstyle="arc3,rad=0.12", arrowstyle="-|>", mutation_scale=5 + 5 * p,
-                shrinkA=9, shrinkB=9, linewidth=2.5 * p**2, color=colours.to_rgba(np.array(gain)),
-                alpha=0.3 + 0.7 * min(abs(gain) / 0.4, 1.0),
+                shrinkA=9, shrinkB=9, linewidth=max(2.5 * p**2, 0.5), color=colours.to_rgba(np.array(gain)),
+                alpha=0.6 + 0.4 * min(abs(gain) / 0.4, 1.0),
             )
         )  # fmt: skip
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "0.6", "linewidth": 0.6}
@@ -135,7 +137,7 @@ def plot_graph(edges: Edges, vocabulary: Sequence[str], path: str | Path, title:
     if alone:
         text = textwrap.fill(f"without an edge: {', '.join(alone)}", width=int(13 * side))
         figure.supxlabel(_plain(text), fontsize=8, x=0.02, ha="left")
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def _layout(
@@ -202,6 +204,11 @@ def _bars(
         axes.spines[side].set_visible(False)
         right.spines[side].set_visible(False)
     return axes
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    with atomic_path(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format=Path(path).suffix[1:])
 
 
 def _figure(width: float, height: float) -> Any:

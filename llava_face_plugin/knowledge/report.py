@@ -9,20 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import FaceDataError
 from ..maps.files import atomic_path
-from ..rulebook import Rule
 from . import plots
-from .cooccurrence import Cooccurrence, wilson
+from .cooccurrence import Cooccurrence
+from .describe import FLOOR, STRONGEST, attributes, pairs, rule_report
 from .file import Knowledge
 from .graph import edges
-
-FLOOR = 50
-"""Rows with y_i = 1 that a listed p_ij needs: the floor of the graph's edges."""
-STRONGEST = 60
-"""How many p_ij the page lists."""
 
 _NOTE = (
     "These are counts of labels: of what the annotators of this data set wrote down. They describe the data set, not "
@@ -51,7 +44,7 @@ def write_report(knowledge: Knowledge, out: Path, tau: float = 0.4) -> list[Path
     counts, rules = knowledge.cooccurrence, rule_report(knowledge)
     kept_edges = edges(counts, tau, FLOOR)
     limit = max_rate(knowledge)
-    where = f"{_dataset(knowledge)}, {counts.rows:,} rows"
+    where = f"{_dataset(knowledge)}, split {_split(knowledge)!r}, {counts.rows:,} rows"
     titled = {
         "priors": f"How frequent each attribute is: {where}",
         "conditional": f"How often j goes with i: {where}",
@@ -76,50 +69,12 @@ def write_report(knowledge: Knowledge, out: Path, tau: float = 0.4) -> list[Path
     return [*files.values(), page]
 
 
-def rule_report(knowledge: Knowledge) -> list[dict[str, Any]]:
-    """The file's ``rule_report`` (``RuleTally.weigh``) with every key in every row; for a file without one, its rules.
-
-    Raises ``FaceDataError`` for a report of another shape.
-    """
-    entries = knowledge.meta.get("rule_report")
-    if entries is None:
-        entries = [
-            {"rule": rule.text(), "group": rule.group, "violated": 0, "applicable": 0, "rate": None, "kept": True,
-             "weight": rule.weight, "definition": rule.to_dict()}
-            for rule in knowledge.rules
-        ]  # fmt: skip
-    weights = {rule.text(): rule.weight for rule in knowledge.rules}
-    rows = []
-    try:
-        for entry in entries:
-            low, high = wilson(int(entry["violated"]), int(entry["applicable"]))
-            definition = entry.get("definition")
-            source = Rule.from_dict(definition).source if definition is not None else ""
-            rows.append(
-                {"interval": [float(low), float(high)] if entry["applicable"] else None, "source": source,
-                 "weight": weights.get(entry["rule"], 0.0), **entry, "rule": str(entry["rule"]),
-                 "rate": None if entry["rate"] is None else float(entry["rate"]), "kept": bool(entry["kept"])}
-            )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FaceDataError(f"the knowledge's rule_report is not one of this package ({error})") from error
-    return rows
-
-
 def max_rate(knowledge: Knowledge) -> float:
     """The violation rate above which this file's rules were dropped. Raises ``FaceDataError`` for no number."""
     rate = knowledge.meta.get("max_rate", 0.02)
     if not isinstance(rate, (int, float)):
         raise FaceDataError(f"the knowledge's max_rate is {rate!r:.40}; expected a number")
     return float(rate)
-
-
-def strongest(counts: Cooccurrence, most: int = STRONGEST, floor: int = FLOOR) -> list[tuple[int, int]]:
-    """The (i, j) with the largest p_ij, i != j, among those with at least ``floor`` rows; ties by the vocabulary."""
-    p = np.where(counts.support >= floor, counts.conditional(), -1.0)
-    np.fill_diagonal(p, -1.0)
-    order = np.argsort(-p, axis=None, kind="stable")[:most]
-    pairs = zip(*np.unravel_index(order, p.shape), strict=True)
-    return [(int(i), int(j)) for i, j in pairs if p[i, j] > 0]
 
 
 def _page(
@@ -148,11 +103,10 @@ def _page(
 
 def _protocol(knowledge: Knowledge, tau: float) -> str:
     """How the numbers came about, in one line."""
-    split = knowledge.meta.get("split", "unknown")
     return (
-        f"Counted on split {split!r} of {_dataset(knowledge)}, {knowledge.cooccurrence.rows:,} rows, unknown labels "
-        f"left out of every count; p(j | i) = m_ij / n_i; intervals: Wilson, 95 %; an edge needs p(j | i) >= {tau:g} "
-        f"and {FLOOR} rows; a rule's weight is its own times 1 - violation rate."
+        f"Counted on split {_split(knowledge)!r} of {_dataset(knowledge)}, {knowledge.cooccurrence.rows:,} rows, "
+        "unknown labels left out of every count; p(j | i) = m_ij / n_i; intervals: Wilson, 95 %; an edge needs "
+        f"p(j | i) >= {tau:g} and {FLOOR} rows; a rule's weight is its own times 1 - violation rate."
     )
 
 
@@ -167,22 +121,24 @@ def _facts(knowledge: Knowledge) -> str:
 
 
 def _vocabulary_table(knowledge: Knowledge) -> str:
-    counts = knowledge.cooccurrence
-    numbers = zip(counts.joint.diagonal().tolist(), counts.known.tolist(), counts.prior().tolist(), strict=True)
     rows = [
-        (name, knowledge.prompts[name], f"{n:,}", f"{known:,}", _percent(prior) if known else "-")
-        for name, (n, known, prior) in zip(counts.vocabulary, numbers, strict=True)
+        (
+            row["name"],
+            row["prompt"],
+            f"{row['n']:,}",
+            f"{row['known']:,}",
+            _percent(row["prior"] if row["known"] else None),
+        )
+        for row in attributes(knowledge)
     ]
     return _table(("attribute", "prompt", "#n_i", "#known", "#prior"), rows)
 
 
 def _pair_table(counts: Cooccurrence) -> str:
-    p, prior = counts.conditional(), counts.prior()
-    low, high = wilson(counts.joint, counts.support)
     rows = [
-        (counts.vocabulary[i], counts.vocabulary[j], _percent(p[i, j]), _interval(low[i, j], high[i, j]),
-         f"{counts.joint[i, j]:,}", f"{counts.support[i, j]:,}", _percent(prior[j]))
-        for i, j in strongest(counts)
+        (row["given"], row["then"], _percent(row["p"]), _interval(*row["interval"]), f"{row['joint']:,}",
+         f"{row['n']:,}", _percent(row["prior"]))
+        for row in pairs(counts, STRONGEST)
     ]  # fmt: skip
     return _table(("given i", "also j", "#p(j | i)", "#95 % interval", "#m_ij", "#n_i", "#p(j)"), rows)
 
@@ -223,6 +179,10 @@ def _picture(path: Path, title: str) -> str:
 
 def _dataset(knowledge: Knowledge) -> str:
     return str(knowledge.meta.get("dataset", "unnamed data set"))
+
+
+def _split(knowledge: Knowledge) -> str:
+    return str(knowledge.meta.get("split", "unknown"))
 
 
 def _interval(low: float, high: float, digits: int = 2) -> str:

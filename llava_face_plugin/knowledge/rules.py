@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..constants import Constants
 from ..rulebook import Rule, SignedName, check_rules, load_rules
-from .diagram import FALSE, TRUE, Node, compile_clauses
+from .diagram import FALSE, TRUE, Node, compile_rule
 from .tally import RuleTally, violations, weigh
 
 __all__ = ["LogicalModule", "Rule", "RuleTally", "check_rules", "load_rules", "violations", "weigh"]
@@ -33,7 +33,7 @@ class LogicalModule:
     def __init__(self, rules: Sequence[Rule], vocabulary: Sequence[str]) -> None:
         check_rules(rules, vocabulary)
         self.vocabulary, self.rules = tuple(vocabulary), tuple(rules)
-        diagrams = [compile_clauses(rule.clauses()) for rule in rules]
+        diagrams = [compile_rule(rule) for rule in rules]
         forms: dict[tuple[tuple[Node, ...], ...], list[int]] = {}
         for at, diagram in enumerate(diagrams):
             forms.setdefault(diagram.layers, []).append(at)

@@ -13,21 +13,23 @@ from ..errors import FaceDataError
 from ..rulebook import Clause, Rule, check_rules
 from .cooccurrence import Cooccurrence, checked_labels, is_count, wilson
 
+Tally = tuple[int, int, int]
+"""Rows that break a rule, and rows in which the first and the last of its antecedents hold."""
+
 
 def violations(rule: Rule, labels: np.ndarray, vocabulary: Sequence[str]) -> tuple[int, int]:
     """(rows that break the rule, rows to which it applies) in (N, A) int8 labels (-1 unknown, 0, 1).
 
-    Only rows where all of the rule's attributes are known count. An implication applies where its antecedent
-    holds; any other rule applies everywhere. Raises ``FaceDataError`` for unknown attributes or other labels.
+    Only rows where all of the rule's attributes are known count; where it applies is ``Rule.antecedents``. Raises
+    ``FaceDataError`` for unknown attributes or other labels.
     """
     tally = RuleTally([rule], vocabulary)
     tally.add(labels)
-    broken, applicable = tally.counts[0].tolist()
-    return broken, applicable
+    return tally.totals()[0]
 
 
-def violations_in_counts(rule: Rule, counts: Cooccurrence) -> tuple[int, int] | None:
-    """``violations`` from the counts of pairs alone; None for a rule of more than two attributes.
+def violations_in_counts(rule: Rule, counts: Cooccurrence) -> Tally | None:
+    """``RuleTally.counts`` of a rule from the counts of pairs alone; None for a rule of more than two attributes.
 
     Raises ``FaceDataError`` for unknown attributes.
     """
@@ -41,8 +43,7 @@ def violations_in_counts(rule: Rule, counts: Cooccurrence) -> tuple[int, int] | 
     worlds = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
     number = np.array([joint, first - joint, second - joint, neither])
     columns = {names[0]: worlds[:, 0], names[-1]: worlds[:, 0 if i == j else 1]}
-    broken, applicable = ~_hold(rule.clauses(), columns), _hold(rule.antecedent(), columns) & (number >= 0)
-    return int(number[broken].sum()), int(number[applicable].sum())
+    return _tally(rule, columns, number)
 
 
 class RuleTally:
@@ -51,8 +52,8 @@ class RuleTally:
     def __init__(self, rules: Sequence[Rule], vocabulary: Sequence[str]) -> None:
         check_rules(rules, vocabulary)
         self.rules, self.vocabulary = list(rules), list(vocabulary)
-        self.counts = np.zeros((len(self.rules), 2), dtype=np.int64)
-        """(R, 2): violated and applicable rows so far."""
+        self.counts = np.zeros((len(self.rules), 3), dtype=np.int64)
+        """(R, 3): rows so far that break the rule, and in which the first and the last of its antecedents hold."""
 
     def add(self, labels: np.ndarray) -> None:
         """Count one (N, A) batch."""
@@ -61,6 +62,10 @@ class RuleTally:
         columns = {name: np.ascontiguousarray(labels[:, self.vocabulary.index(name)]) for name in used}
         for number, rule in enumerate(self.rules):
             self.counts[number] += _count(rule, columns)
+
+    def totals(self) -> list[tuple[int, int]]:
+        """Of each rule the rows that break it, and those to which it applies."""
+        return [(broken, min(applicable)) for broken, *applicable in self.counts.tolist()]
 
     def weigh(self, max_rate: float = 0.02) -> tuple[list[Rule], list[dict[str, Any]]]:
         """The rules broken by at most ``max_rate`` of the rows they apply to, and a report on all rules.
@@ -71,7 +76,7 @@ class RuleTally:
         ``definition`` of the rule as it was before.
         """
         kept, report = [], []
-        for rule, (violated, applicable) in zip(self.rules, self.counts.tolist(), strict=True):
+        for rule, (violated, applicable) in zip(self.rules, self.totals(), strict=True):
             rate = violated / applicable if applicable else None
             keep = rate is None or rate <= max_rate
             weight = rule.weight * (1.0 - (rate or 0.0)) if keep else 0.0
@@ -119,12 +124,19 @@ def weigh(
     return tally.weigh(max_rate)
 
 
-def _count(rule: Rule, columns: dict[str, np.ndarray]) -> tuple[int, int]:
-    """``violations`` in (N,) label columns by name, of a rule whose names are checked."""
-    known = np.logical_and.reduce([columns[name] >= 0 for name in rule.attributes()])
-    broken = known & ~_hold(rule.clauses(), columns)  # which it cannot be where the rule does not apply
-    applicable = known & _hold(rule.antecedent(), columns)
-    return int(broken.sum()), int(applicable.sum())
+def _count(rule: Rule, columns: dict[str, np.ndarray]) -> Tally:
+    """``RuleTally.counts`` in (N,) label columns by name, of a rule whose names are checked."""
+    return _tally(rule, columns, np.logical_and.reduce([columns[name] >= 0 for name in rule.attributes()]))
+
+
+def _tally(rule: Rule, columns: dict[str, np.ndarray], number: np.ndarray) -> Tally:
+    """``RuleTally.counts`` where row i of the columns stands for ``number[i]`` rows."""
+
+    def rows(clauses: tuple[Clause, ...]) -> int:
+        return int(np.where(_hold(clauses, columns), number, 0).sum())
+
+    first, last = rule.antecedents()[0], rule.antecedents()[-1]
+    return rows(()) - rows(rule.clauses()), rows(first), rows(last)
 
 
 def _hold(clauses: Iterable[Clause], columns: dict[str, np.ndarray]) -> Any:

@@ -13,10 +13,13 @@ import pytest
 
 from llava_face_plugin.data.celeba_files import read_attributes, read_mapping
 from llava_face_plugin.data.datasets import ReadOptions
+from llava_face_plugin.data.knowledge_source import read_source
+from llava_face_plugin.data.manifest import Manifest
 from llava_face_plugin.data.prepare import prepare as prepare_dataset
 from llava_face_plugin.data.prepared import Prepared
 from llava_face_plugin.data.splits import SplitOptions, hold_out
 from llava_face_plugin.errors import FaceDataError
+from llava_face_plugin.knowledge.build import build as build_knowledge
 from llava_face_plugin.knowledge.file import Knowledge
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
 from llava_face_plugin.maps.files import write_map
@@ -54,10 +57,17 @@ def test_prepared_files(celeba: Path, tmp_path: Path) -> None:
         assert [row["face_attributes"][a] for a in CELEBA_ATTRIBUTES] == expected.tolist()
     assert done.skipped == {"no image file (train)": 4, "no image file (val)": 4, "no image file (test)": 4}
     assert any("held out of train" in n and "no identity is in both" in n for n in done.notes)
-    assert done.labels["train"].shape == (16, 40)  # also those without an image
+    assert done.labels["train"].shape == (12, 40)  # also those without an image, but not those held out
     knowledge = Knowledge.load(done.files["knowledge"])
-    assert knowledge.cooccurrence.rows == 16 and knowledge.meta["dataset"] == "celeba"
-    assert np.array_equal(knowledge.cooccurrence.joint.diagonal(), table.values[:16].sum(axis=0))
+    assert knowledge.cooccurrence.rows == 12 and knowledge.meta["dataset"] == "celeba"
+    saved = Manifest.load(done.files["manifest"])
+    assert {str(i) for i in saved.ids[:16][saved.split[:16] == 1]} == held
+    assert any("held out" in note and "val in the manifest" in note for note in saved.notes)
+    learned = [i for i in range(16) if f"{i + 1:06d}" not in held]
+    assert np.array_equal(knowledge.cooccurrence.joint.diagonal(), table.values[learned].sum(axis=0))
+    built, _ = build_knowledge([read_source(done.files["manifest"], "train")])
+    assert built.meta["sources"] == [knowledge.meta["sources"][0] | {"dropped": [], "mapped": {}}]
+    assert np.array_equal(built.cooccurrence.joint, knowledge.cooccurrence.joint)
 
 
 def test_zips_and_folders_are_found(celeba: Path, tmp_path: Path) -> None:
@@ -189,6 +199,7 @@ def test_missing_things_are_named(celeba: Path, tmp_path: Path, break_it, messag
 def test_bad_options(celeba: Path, tmp_path: Path, options: dict, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(FaceDataError, match=message):
         prepare(celeba, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(FaceDataError, match="CelebA: no such folder"):
         prepare(tmp_path / "nowhere", tmp_path / "out")
 
@@ -218,15 +229,16 @@ def test_real_celeba_in_seconds(tmp_path: Path) -> None:
     start = time.monotonic()
     done = prepare(DATA / "celeba", tmp_path)
     took = time.monotonic() - start
-    assert done.labels["train"].shape == (162_770, 40)
-    assert done.labels["val"].shape[0] == 19_867 and done.labels["test"].shape[0] == 19_962
+    rows = len(done.labels["train"])
+    assert 150_000 < rows < 162_770 and len(done.labels["val"]) == 19_867 + 162_770 - rows
+    assert done.labels["test"].shape == (19_962, 40)
     assert done.skipped == {
         "no image file (train)": 160_770, "no image file (val)": 19_867, "no image file (test)": 19_962,
     }  # fmt: skip
     assert done.rows["train"] + done.rows["val images"] == 2000
     knowledge = Knowledge.load(done.files["knowledge"])
     bald, bangs = (CELEBA_ATTRIBUTES.index(a) for a in ("Bald", "Bangs"))
-    assert knowledge.cooccurrence.rows == 162_770 and knowledge.cooccurrence.joint[bald, bangs] == 0
+    assert knowledge.cooccurrence.rows == rows and knowledge.cooccurrence.joint[bald, bangs] == 0
     first = next(r for r in rows_of(done.files["train"]) if r["id"] in ("000001", "000002", "000003"))
     assert first["face_attributes"]["Mouth_Slightly_Open"] == (0 if first["id"] == "000003" else 1)
     assert took < 30  # about 4 s on two cores

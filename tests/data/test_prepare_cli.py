@@ -46,7 +46,7 @@ def test_celeba_summary(celeba: Path, tmp_path: Path) -> None:
         (["made", "--root", "x"], "leave --root out"),
         (["celeba"], "needs --root"),
         (["made", "--size", "big"], "expected WIDTHxHEIGHT"),
-        (["celebamask_hq", "--root", "x", "--maps", "y"], "--maps is an option of celeba only"),
+        (["celebamask_hq", "--root", "x", "--maps", "y"], "its maps come with it, leave --maps out"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path: Path, words: list[str], message: str) -> None:

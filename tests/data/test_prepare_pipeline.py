@@ -65,7 +65,7 @@ def test_names_are_those_of_the_files_and_clashes_are_refused() -> None:
 
 
 def test_the_manifest_of_celeba(celeba: Path, tmp_path: Path) -> None:
-    prepare("celeba", celeba, tmp_path, knowledge=False)
+    prepare("celeba", celeba, tmp_path, splits=SplitOptions(holdout=0), knowledge=False)
     found = Manifest.load(tmp_path / "manifest.parquet")
     assert len(found) == 24 and found.vocabulary == CELEBA_ATTRIBUTES and found.groups == ("Male", "Young")
     assert found.images[0] == "img_align_celeba/000001.jpg" and found.ids[0] == "000001"
@@ -159,8 +159,9 @@ def test_closed_set_labels_alone(moods_set: None, tmp_path: Path) -> None:
     assert [r.kind for r in knowledge.rules] == ["exactly_one"]
     assert all(r.weight == 1 for r in knowledge.rules)
     assert knowledge.cooccurrence.rows == 24  # nothing is learned from those held out
-    assert knowledge.meta["label_file"] == {"name": "moods.csv", "sha256": "1" * 64}
-    assert any("nothing to balance" in n for n in done.notes)
+    (record,) = knowledge.meta["sources"]
+    assert record["sources"] == [{"name": "moods.csv", "sha256": "1" * 64, "rows": 30}] and record["rows"] == 24
+    assert any("only closed questions are balanced, not choice" in n for n in done.notes)
     bare = prepare("moods", tmp_path, tmp_path / "out", knowledge=False)
     assert all(not r["face_attributes"] for r in rows_of(bare.files["train"]))
     with pytest.raises(FaceDataError, match="styles closed: moods has neither"):
@@ -243,6 +244,8 @@ def test_llava_json_lines_holdout_and_labels(own: Path, tmp_path: Path) -> None:
     assert "has conversations of its own" in shown and "x.jsonl, line 5: not valid JSON" in shown
     train, val = (rows_of(tmp_path / "out" / f"{s}.json") for s in ("train", "val"))
     assert len(train) + len(val) == 3 and not {r["image"] for r in train} & {r["image"] for r in val}
+    saved = Manifest.load(tmp_path / "out" / "manifest.parquet")
+    assert saved.images[saved.split == 1].tolist() == [val[0]["image"]]
     with pytest.raises(FaceDataError, match="no splits of its own"):
         run(*words, "--split", "test")
     (own / "second.json").write_text("[]")

@@ -137,6 +137,23 @@ def test_a_description_says_only_what_is_known() -> None:
     assert "about 34 years" in (describe({"Bangs": 1}, {}, 33.6, random.Random(0)) or "")
 
 
+def test_children_are_no_adults_and_others_are_no_race() -> None:
+    def say(age: float | None = None, attributes: dict[str, int] | None = None, **labels: str) -> str:
+        known = {"Bangs": 1} if attributes is None else attributes
+        return describe(known, labels, age, random.Random(0)) or ""
+
+    assert "an Indian girl, about 1 year old." in say(1.2, gender="Female", race="Indian")
+    assert "a boy, less than 1 year old." in say(0, gender="male", race="Others")
+    assert "a boy, about 12 years old." in say(12, gender="male") and "a man, about 13" in say(13, gender="male")
+    assert "an East Asian boy, 3-9 years old." in say(gender="Male", race="East Asian", age_group="3-9")
+    assert "a child, 0-2 years old." in say(age_group="0-2") and "man" not in say(gender="Male", age_group="4-19")
+    assert "a person, 10-19 years old." in say(gender="Female", age_group="10-19")
+    assert "a woman, 20-29 years old." in say(gender="Female", age_group="20-29")
+    assert "a man, 70+ years old." in say(gender="Male", age_group="70+")
+    assert "a girl." in say(attributes={"Male": 0, "Child": 1, "Bangs": 1, "No_Beard": 1})
+    assert "beard" not in say(5, {"Male": 1, "No_Beard": 1, "Bangs": 1})
+
+
 def test_every_celeba_attribute_is_described_but_two() -> None:
     spoken = {a for region in REGIONS for a in region.attributes} | {"male", "young", "smiling"}
     assert {a for a in CELEBA_ATTRIBUTES if key_of(a) not in spoken} == {"Attractive", "Blurry"}

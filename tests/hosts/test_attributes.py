@@ -226,6 +226,12 @@ def test_a_model_that_was_never_trained_says_so(checkpoint: Path, pictures: list
     assert told(pictures[0], "--model", out)["trained"] is False
 
 
+def test_a_base_that_training_has_not_seen_is_one_error(source: Path, pictures: list[Path]) -> None:
+    """Enabled, but without a vision tower: LLaVA's loader fails on it with an AttributeError."""
+    with pytest.raises(FaceConfigError, match="not trained yet .*no mm_vision_tower"):
+        raise ask(pictures[0], "--model", source).exception
+
+
 def test_a_damaged_model_is_one_error(trained: Path, pictures: list[Path], tmp_path: Path) -> None:
     out = Path(shutil.copytree(trained, tmp_path / "damaged"))
     (out / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes()[:5000])

@@ -236,13 +236,19 @@ def test_commands(pair: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Pat
     assert len(found["pairs"]) == 3 and found["pairs"][0]["p"] >= found["pairs"][1]["p"]
     low, high = found["pairs"][0]["interval"]
     assert low < found["pairs"][0]["p"] < high and len(found["attributes"]) == 4
+    counts = Knowledge.load(k).cooccurrence
+    for part in ("joint", "support", "both"):
+        np.testing.assert_array_equal(found[part], getattr(counts, part))
+    np.testing.assert_array_equal(found["p"], counts.conditional())
     assert found["attributes"][0].keys() == {"name", "prompt", "n", "known", "prior"}
     assert [entry["kept"] for entry in found["rules"]].count(False) >= 1
     text = run("inspect", k)
     assert "Bald => Male" in text and "dropped" in text and "graph:" in text
     text = run("check", k)
     assert "rules can all hold" in text and "checksum fit together" in text
-    run("mine", k, "--out", tmp_path / "mined.yaml", "--max-rate", 0.5, "--max-of-chance", 1, "--min-support", 10)
+    options = ["--max-rate", 0.5, "--max-of-chance", 1, "--min-support", 10]
+    run("build", k, "--rules", rules, "--max-rate", 0, "--out", tmp_path / "bare.safetensors")
+    run("mine", tmp_path / "bare.safetensors", "--out", tmp_path / "mined.yaml", *options)
     run("check", tmp_path / "mined.yaml", k)
     run("build", k, "--rules", tmp_path / "mined.yaml", "--out", tmp_path / "k2.safetensors", "--max-rate", 1)
     assert Knowledge.load(tmp_path / "k2.safetensors").rules[0].source.startswith("mined from celeba+maadface train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import zipfile
 from pathlib import Path
@@ -54,7 +55,9 @@ def by_hand(rule: Rule, labels: np.ndarray) -> tuple[int, int]:
         assert (rule.if_joint, rule.then_joint) == ("all", "any")
         applies = holds(rule.if_).all(axis=0)
         return int((applies & ~holds(rule.then).any(axis=0)).sum()), int(applies.sum())
-    return int((holds(rule.of).sum(axis=0) > 1).sum()), len(labels)
+    each = holds(rule.of)
+    rows = each.sum(axis=1).min() if len(each) == 2 else each.any(axis=0).sum()
+    return int((each.sum(axis=0) > 1).sum()), int(rows)
 
 
 def test_counts_equal_an_independent_recount(whole: tuple[np.ndarray, np.ndarray], train: np.ndarray) -> None:
@@ -90,7 +93,6 @@ SHEET = {
     "Goatee => Male": 13, "Mustache => Male": 3, "Sideburns => Male": 11, "5_o_Clock_Shadow => Male": 20,
     "Bald => Male": 17, "Wearing_Necktie => Male": 35, "not both Bald and Bangs": 0, "Goatee => not No_Beard": 218,
     "Wearing_Lipstick => not Male": 523, "Heavy_Makeup => not Male": 234,
-    "at most one of {Black_Hair, Blond_Hair, Brown_Hair, Gray_Hair}": 2926,
 }  # fmt: skip
 """celeba_statistics.md: the counts of its 12-rule set over all rows."""
 
@@ -100,11 +102,13 @@ def test_counts_equal_the_sheet(whole: tuple[np.ndarray, np.ndarray]) -> None:
     found = {rule.text(): violations(rule, labels, CELEBA_ATTRIBUTES)[0] for rule in RULES}
     assert {text: found[text] for text in SHEET} == SHEET
     hair = Rule("exclusion", of=("Straight_Hair", "Wavy_Hair"))
-    assert violations(hair, labels, CELEBA_ATTRIBUTES) == (1158, 202_599)
+    assert violations(hair, labels, CELEBA_ATTRIBUTES) == (1158, 42_222)
+    colour = Rule("at_most_one", of=("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"))
+    assert violations(colour, labels, CELEBA_ATTRIBUTES) == (2926, 125_596)
     no_beard = [Rule("implication", (a,), ("not No_Beard",)) for a in ("Mustache", "5_o_Clock_Shadow")]
     rates = [v / n for v, n in (violations(rule, labels, CELEBA_ATTRIBUTES) for rule in no_beard)]
     assert rates == [pytest.approx(0.028, abs=5e-4), pytest.approx(0.28, abs=5e-3)]
-    chosen = [rule for rule in RULES if rule.text() in SHEET] + [hair]
+    chosen = [rule for rule in RULES if rule.text() in SHEET] + [hair, colour]
     broken = np.zeros(len(labels), dtype=bool)
     for rule in chosen:
         clauses = rule.clauses()
@@ -152,6 +156,18 @@ def test_every_builtin_rule_is_broken_by_less_than_two_percent(train: np.ndarray
     assert rates["Bald => Male"] == pytest.approx(0.0024, abs=5e-5)
 
 
+def test_the_well_known_candidates_that_fail(train: np.ndarray) -> None:
+    """What the description of the rule file says is left out, and why."""
+    colours = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
+    rules = [Rule("at_most_one", of=colours), *(Rule("exclusion", of=of) for of in itertools.combinations(colours, 2))]
+    kept, report = weigh([*rules, Rule("exclusion", of=("Bald", "Gray_Hair"))], [train], CELEBA_ATTRIBUTES)
+    rates = [round(100 * entry["rate"], 1) for entry in report]
+    assert rates == [2.4, 0.0, 2.8, 0.1, 4.1, 6.2, 0.6, 24.9]
+    assert [rule.of for rule in kept] == [
+        rule.of for rule in RULES if rule.kind == "exclusion" and "Bald" not in rule.of
+    ]
+
+
 def test_train_counts_of_the_official_file(train: np.ndarray) -> None:
     cooc = count(CELEBA_ATTRIBUTES, np.array_split(train, 5))
     assert cooc.rows == 162_770 and cooc.joint[AT["Bald"], AT["Bangs"]] == 0
@@ -176,5 +192,4 @@ def test_mining_finds_the_sheets_hard_rules(train: np.ndarray) -> None:
     assert not texts & {"Bald => Receding_Hairline", "5_o_Clock_Shadow => not No_Beard", "Double_Chin => Chubby"}
     for proposal in mined.kept:  # against the labels, counted by the rule's words
         violated, applicable = by_hand(proposal.rule, train)
-        assert proposal.violated == violated
-        assert proposal.rule.kind == "exclusion" or proposal.support == applicable
+        assert (proposal.violated, proposal.support) == (violated, applicable)

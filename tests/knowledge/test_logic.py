@@ -14,7 +14,7 @@ import torch
 
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge import LogicalModule, Rule, load_rules
-from llava_face_plugin.knowledge.diagram import compile_clauses
+from llava_face_plugin.knowledge.diagram import compile_clauses, compile_rule
 from llava_face_plugin.knowledge.rules import _loss as diagram_loss
 from llava_face_plugin.rulebook import Kind
 
@@ -105,21 +105,31 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda x: logic.loss_per_sample(x, labels), (logits,))
 
 
-def test_a_diagram_of_rules_together_is_their_joint_probability() -> None:
-    """Not offered as a loss (its weights would be lost), but the compiler is not limited to one rule."""
-    rules = [RULES[0], RULES[3], RULES[5], Rule("exactly_one", of=("a", "d", "e"))]
-    clauses = [clause for rule in rules for clause in rule.clauses()]
-    logits = torch.randn(7, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    p, total = torch.sigmoid(logits), torch.zeros(7, dtype=torch.float64)
-    for bits in itertools.product((False, True), repeat=5):
-        if all(holds(rule, dict(zip(NAMES, bits, strict=True))) for rule in rules):
-            total += torch.stack([p[:, i] if bit else 1 - p[:, i] for i, bit in enumerate(bits)]).prod(0)
-    for order in ((), NAMES, NAMES[::-1]):
-        diagram = compile_clauses(clauses, order)
+@pytest.mark.parametrize("kind", ["exclusion", "at_most_one", "exactly_one"])
+@pytest.mark.parametrize("size", [3, 4, 7])
+def test_one_of_many_is_what_its_clauses_compile_to(kind: Kind, size: int) -> None:
+    """The direct diagram against the one found by search, of literals of either sign."""
+    rule = Rule(kind, of=tuple(f"not {name}" if at % 2 else name for at, name in enumerate("abcdefg"[:size])))
+    direct, searched = compile_rule(rule), compile_clauses(rule.clauses())
+    if kind == "exactly_one":  # whose first clause names the literals as the rule does
+        assert direct == searched
+    logits = torch.randn(9, size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    losses = []
+    for diagram in (direct, searched):
         signs = torch.tensor([1.0 if positive else -1.0 for _, positive in diagram.literals], dtype=torch.float64)
-        x = logits[:, [NAMES.index(name) for name, _ in diagram.literals]] * signs
-        loss = diagram_loss(diagram.layers, torch.nn.functional.logsigmoid(x), torch.nn.functional.logsigmoid(-x))
-        torch.testing.assert_close(loss, -total.log())
+        x = logits[:, ["abcdefg".index(name) for name, _ in diagram.literals]] * signs
+        losses.append(
+            diagram_loss(diagram.layers, torch.nn.functional.logsigmoid(x), torch.nn.functional.logsigmoid(-x))
+        )
+    torch.testing.assert_close(losses[0], losses[1])
+    assert max(map(len, direct.layers)) == 2 and len(direct.layers) == size
+
+
+def test_a_rule_of_many_values_compiles_without_its_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 values have 1,770 pairs, and the search among their clauses took seconds at every load of a model."""
+    monkeypatch.setattr("llava_face_plugin.knowledge.diagram.compile_clauses", None)
+    for kind in ("exactly_one", "at_most_one"):
+        assert len(compile_rule(Rule(kind, of=tuple(f"a{i}" for i in range(60)))).layers) == 60
 
 
 def test_diagrams_stay_narrow_and_of_one_form() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llava_face_plugin.errors import FaceDataError
-from llava_face_plugin.knowledge import Knowledge, count, load_rules, violations
+from llava_face_plugin.knowledge import Knowledge, Rule, count, load_rules, violations
 from llava_face_plugin.knowledge.cooccurrence import wilson
 from llava_face_plugin.knowledge.mine import Mined, Proposal, mine, mine_file
 
@@ -47,12 +47,7 @@ def test_what_is_planted_is_found_and_nothing_else() -> None:
     assert set(found(mined)) == {"a => b", "b => c", "not both e and d", "not both x and y", "g => Male"}
     assert mined.folded == 1  # a => c
     for proposal in mined.kept:
-        violated, support = violations(proposal.rule, labels, names)
-        if proposal.rule.kind == "implication":
-            assert (proposal.violated, proposal.support) == (violated, support)
-        else:  # counted against the rarer of the two, not against all rows
-            i, j = (names.index(name) for name in proposal.rule.of)
-            assert proposal.violated == violated and proposal.support == min(labels[:, i].sum(), labels[:, j].sum())
+        assert (proposal.violated, proposal.support) == violations(proposal.rule, labels, names)  # as build counts
         assert proposal.interval == tuple(map(float, wilson(proposal.violated, proposal.support)))
         assert proposal.interval[0] <= proposal.rate <= proposal.interval[1] <= 0.02 < proposal.chance
     assert {p.rule.group for p in mined.kept if "Male" in p.rule.attributes()} == {"gender"}
@@ -98,6 +93,19 @@ def test_the_file_is_read_back_and_weighed(tmp_path: Path) -> None:
         assert rule.weight == 1.0  # weighed when a knowledge file is built
     again = Knowledge.build(names, [labels], rules, 0.02, {"split": "train"})
     assert len(again.rules) == len(rules) and all(0.98 <= rule.weight <= 1.0 for rule in again.rules)
+
+
+def test_what_the_files_own_rules_say_is_not_proposed_again() -> None:
+    names, labels = planted()
+    own = [
+        Rule("implication", ("a",), ("b",)),
+        Rule("at_most_one", of=("d", "e", "tiny")),
+        Rule("implication", ("q",), ("b",)),
+    ]
+    knowledge = Knowledge.build((*names, "q"), [np.pad(labels, ((0, 0), (0, 1)))], own, 1.0, {"split": "train"})
+    mined, text = mine_file(knowledge, "k")
+    assert set(found(mined)) == {"b => c", "not both x and y", "g => Male"} and mined.folded == 3
+    assert "3 more follow from these and the file's own rules" in text
 
 
 @pytest.mark.parametrize("split", ["val", "test", "all", None])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_the_graph_draws_every_arrow_and_lists_the_isolated(tmp_path: Path) -> N
         assert set(listed.replace("\n", " ").split(", ")) == set(cooc.vocabulary) - joined
     number = [(tmp_path / f"{name}.svg").read_text().count("<path") for name in ("full", "empty")]
     assert number[0] > number[1] + 2 * 19  # a line and a head for every arrow
+
+
+def test_thin_arrows_are_seen_and_the_title_is_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edge that tells nothing beyond the prior is gray, but not paler than a line on white may be."""
+    pytest.importorskip("networkx", reason="needs the extra knowledge")
+    figures: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _: figures.append(figure))
+    plots.plot_graph({"a": {"b": 0.2}}, ("a", "b"), tmp_path / "g.png", "the title", np.array([0.2, 0.2]))
+    (arrow,) = figures[0].axes[0].patches
+    red, _, _, alpha = arrow.get_edgecolor()
+    assert 1 - alpha * (1 - red) < 0.75 and arrow.get_linewidth() >= 0.5
+    assert figures[0].get_suptitle() == "the title"  # the axes stand left of the scale
 
 
 def test_the_graph_is_the_same_every_time(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from llava_face_plugin.errors import FaceConfigError, FaceDataError
-from llava_face_plugin.knowledge import Knowledge, Rule
-from llava_face_plugin.knowledge.report import rule_report, strongest, write_report
+from llava_face_plugin.knowledge import Knowledge, Rule, plots
+from llava_face_plugin.knowledge.describe import rule_report, strongest
+from llava_face_plugin.knowledge.report import write_report
 
 pytest.importorskip("matplotlib", reason="needs the extra plots")
 pytest.importorskip("networkx", reason="needs the extra knowledge")
@@ -117,6 +118,15 @@ def test_rules_with_their_counts_and_fate(written: list[Path], knowledge: Knowle
     assert rows[f"Male => {EVIL}"][3:6] == ["490", "0", "0.000 %"] and rows[f"Male => {EVIL}"][-1] == "kept"
     assert rows["never => Bald"][3:] == ["0", "0", "-", "-", "1.0000", "kept"]
     assert "2 kept, 1 dropped, because more than 2 %" in written[-1].read_text(encoding="utf-8")
+
+
+def test_the_pictures_name_the_split(knowledge: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    save = plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    write_report(knowledge, tmp_path)
+    titles = [figure.get_suptitle() or figure.axes[0].get_title() for figure in figures]
+    assert len(titles) == 4 and all("split 'train', 1,000 rows" in title for title in titles)
 
 
 def test_the_strongest_come_first_and_need_the_floor(knowledge: Knowledge) -> None:

@@ -57,9 +57,11 @@ def test_text_attributes_and_json_round_trip(rule: Rule, text: str, attributes: 
             ["not A|C", "not A|D", "not B|C", "not B|D"],
             ["A|B"],
         ),
-        ("{kind: exclusion, of: [A, B]}", ["not A|not B"], []),
-        ("{kind: at_most_one, of: [A, not B, C]}", ["not A|B", "not A|not C", "B|not C"], []),
-        ("{kind: at_least_one, of: [A, not B]}", ["A|not B"], []),
+        ("{kind: exclusion, of: [A, B]}", ["not A|not B"], ["A", "or", "B"]),
+        ("{kind: at_most_one, of: [A, not B, C]}", ["not A|B", "not A|not C", "B|not C"], ["A|not B|C"]),
+        ("{kind: at_most_one, of: [A, not B]}", ["not A|B"], ["A", "or", "not B"]),
+        ("{kind: at_least_one, of: [A, not B]}", ["A|not B"], ["not A", "or", "B"]),
+        ("{kind: at_least_one, of: [A, B, C]}", ["A|B|C"], []),
         ("{kind: exactly_one, of: [A, B, C]}", ["A|B|C", "not A|not B", "not A|not C", "not B|not C"], []),
     ],
 )
@@ -69,7 +71,9 @@ def test_clauses_by_hand(text: str, clauses: list[str], antecedent: list[str]) -
     def written(found: tuple[tuple[tuple[str, bool], ...], ...]) -> list[str]:
         return ["|".join(name if positive else f"not {name}" for name, positive in clause) for clause in found]
 
-    assert written(rule.clauses()) == clauses and written(rule.antecedent()) == antecedent
+    assert written(rule.clauses()) == clauses and antecedent == [
+        word for at, clauses in enumerate(rule.antecedents()) for word in [*["or"] * at, *written(clauses)]
+    ]
     assert Rule.from_dict(rule.to_dict()) == rule
 
 

@@ -21,11 +21,14 @@ LABELS = np.array(
         (Rule("implication", ("not a",), ("not b",)), (1, 3)),  # rows 4, 5, 7; row 4 has b
         (Rule("implication", ("a", "b"), ("c",)), (1, 2)),  # rows 0, 6; row 0 lacks c
         (Rule("implication", ("a",), ("b", "c")), (1, 3)),  # rows 0, 1, 6; row 1 has neither
-        (Rule("exclusion", of=("b", "c")), (3, 6)),  # rows 2 and 7 are not known; rows 3, 4, 6 have both
+        (
+            Rule("exclusion", of=("b", "c")),
+            (3, 3),
+        ),  # rows 0, 3, 4, 6 of the known ones have b; 3, 4, 6 have c, the rarer, and both
         (
             Rule("at_most_one", of=("a", "b", "c")),
-            (3, 5),
-        ),  # rows 0, 1, 4, 5, 6; rows 0, 4, 6 have two or more
+            (3, 4),
+        ),  # rows 0, 1, 4, 6 have one; rows 0, 4, 6 have two or more
         (Rule("at_least_one", of=("a", "b", "c")), (1, 5)),  # row 5 has none
         (Rule("exactly_one", of=("a", "b", "c")), (4, 5)),  # of those only row 1 has exactly one
         (Rule("implication", ("a", "b"), ("c",), if_joint="any"), (2, 4)),  # rows 0, 1, 4, 6; rows 0, 1 lack c
@@ -36,6 +39,20 @@ LABELS = np.array(
 def test_violations_by_hand(rule: Rule, expected: tuple[int, int]) -> None:
     assert violations(rule, LABELS, NAMES) == expected
     assert all(type(number) is int for number in violations(rule, LABELS, NAMES))
+
+
+def test_equal_clauses_meet_the_same_fate() -> None:
+    """Bald is rare: an exclusion must not look good for all the rows without it."""
+    labels = np.zeros((10_000, 2), dtype=np.int8)
+    labels[:200, 0] = labels[150:600, 1] = 1  # 50 of 200 bald ones have gray hair
+    names = ("Bald", "Gray_Hair")
+    pair = [
+        Rule("exclusion", of=names), Rule("at_most_one", of=names[::-1]),
+        Rule("implication", ("Bald",), ("not Gray_Hair",)),
+        Rule("at_least_one", of=("not Bald", "not Gray_Hair")),
+    ]  # fmt: skip
+    kept, report = weigh(pair, np.array_split(labels, 3), names)  # the rarer one of all batches, not of each
+    assert [(entry["violated"], entry["applicable"]) for entry in report] == [(50, 200)] * 4 and kept == []
 
 
 def test_weights_and_report_over_a_stream() -> None:

@@ -62,7 +62,8 @@ def test_mapped_rules_are_broken_by_the_same_rows(rule: Rule) -> None:
     labels = mapped_labels(LABELS, THEIRS, names, OURS)
     assert violations(ours, labels, OURS) == violations(rule, LABELS, THEIRS)
     if len(rule.attributes()) <= 2:
-        assert violations_in_counts(ours, count(OURS, [labels])) == violations(rule, LABELS, THEIRS)
+        broken, *applicable = violations_in_counts(ours, count(OURS, [labels])) or ()
+        assert (broken, min(applicable)) == violations(rule, LABELS, THEIRS)
     else:
         assert violations_in_counts(ours, count(OURS, [labels])) is None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import Listing
 from .base import ReadOptions
 
 FRAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -34,29 +35,21 @@ def find_clips(root: Path, options: ReadOptions, prefix: str, stems: np.ndarray,
     if not options.look_for_images or not names:
         return Clips(np.array([f"{prefix}{s}{video}" for s in names], dtype=np.str_), None)
     images, present, videos = [], np.zeros(len(names), dtype=bool), 0
-    listed: dict[str, frozenset[str]] = {}
+    listing = Listing(root)
     for i, stem in enumerate(names):
-        frame = _middle(root, prefix + stem, listed)
+        frame = _middle(listing, prefix + stem)
         present[i] = frame is not None
         images.append(frame or f"{prefix}{stem}{video}")
-        videos += frame is None and any(_is_there(root, prefix + stem + v, listed) for v in VIDEOS)
+        videos += frame is None and any(prefix + stem + v in listing for v in VIDEOS)
     return Clips(np.array(images, dtype=np.str_), present, _notes(present, videos))
 
 
-def _middle(root: Path, clip: str, listed: dict[str, frozenset[str]]) -> str | None:
-    if not _is_there(root, clip, listed):
+def _middle(listing: Listing, clip: str) -> str | None:
+    if clip not in listing:
         return None
-    folder = root / clip
+    folder = listing.root / clip
     frames = sorted(f for f in os.listdir(folder) if f.lower().endswith(FRAMES)) if folder.is_dir() else []
     return f"{clip}/{frames[len(frames) // 2]}" if frames else None
-
-
-def _is_there(root: Path, path: str, listed: dict[str, frozenset[str]]) -> bool:
-    folder, _, name = path.rpartition("/")
-    if folder not in listed:
-        place = root / folder
-        listed[folder] = frozenset(os.listdir(place)) if place.is_dir() else frozenset()
-    return name in listed[folder]
 
 
 def _notes(present: np.ndarray, videos: int) -> tuple[str, ...]:

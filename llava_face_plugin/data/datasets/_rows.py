@@ -98,7 +98,8 @@ def build(
     notes: Sequence[str] = (),
     sources: Sequence[Path] | None = None,
 ) -> Manifest:
-    """The usable rows of all parts, each image once (the first row that names it counts).
+    """The usable rows of all parts, each image once (the first row that names it counts; where rows contradict each
+    other, none does).
 
     ``published``: the known number of images of each split, compared with the usable rows. ``sources``: files
     whose checksums are recorded (None: those of the parts). Raises ``FaceDataError`` where nothing is usable.
@@ -108,7 +109,7 @@ def build(
     )
     keep = np.flatnonzero(np.concatenate([p.rows.keep for p in parts]))
     images = np.concatenate([p.images for p in parts])
-    keep = _once(parts, images, keep, losses)
+    keep = _once(parts, images, keep, _facts(parts), losses)
     if not len(keep):
         found = ", ".join(f"{n} {reason}" for reason, n in losses.skipped.items()) or "no rows"
         first = f"; {losses.problems[0]}" if losses.problems else ""
@@ -158,7 +159,7 @@ def constant_split(name: str, n: int) -> np.ndarray:
 def numbered(keys: np.ndarray) -> np.ndarray:
     """(N,) int64: the same number for the same key (N,) str, -1 for an empty one."""
     unique, inverse = np.unique(keys, return_inverse=True)
-    return np.where(keys == "", UNKNOWN, inverse.reshape(-1) - int(unique[0] == "")).astype(np.int64)
+    return np.where(keys == "", UNKNOWN, inverse.reshape(-1) - int("" in unique[:1])).astype(np.int64)
 
 
 def age_groups(age: np.ndarray) -> np.ndarray:
@@ -194,8 +195,21 @@ def _maps(root: Path, folder: Path, ids: np.ndarray) -> np.ndarray:
     return np.where(look_for(root, names), names, "")
 
 
-def _once(parts: Sequence[Part], images: np.ndarray, keep: np.ndarray, losses: Losses) -> np.ndarray:
-    """``keep`` without rows whose image an earlier row has; those are counted and named."""
+def _facts(parts: Sequence[Part]) -> list[np.ndarray]:
+    """What all parts say of their rows: arrays (N, C)."""
+    every = [{**p.labels, "/attributes": p.attributes, "/age": p.age, "/identity": p.identity} for p in parts]
+    names = [n for n in every[0] if all(e.get(n) is not None for e in every)]
+    found = [np.concatenate([np.asarray(e[n]) for e in every]) for n in names]
+    return [values if values.ndim == 2 else values[:, None] for values in found]
+
+
+def _once(
+    parts: Sequence[Part], images: np.ndarray, keep: np.ndarray, facts: Sequence[np.ndarray], losses: Losses
+) -> np.ndarray:
+    """``keep`` without rows whose image an earlier row has, and without all rows of an image whose ``facts`` differ.
+
+    Those left out are counted and named.
+    """
     if not len(keep):
         return keep
     codes = as_text(images[keep]).dictionary_encode().indices.to_numpy(zero_copy_only=False)
@@ -207,11 +221,21 @@ def _once(parts: Sequence[Part], images: np.ndarray, keep: np.ndarray, losses: L
         part = int(np.searchsorted(starts, row, side="right")) - 1
         return parts[part].rows.where(row - int(starts[part]))
 
-    for i in again[:NAMED]:
-        before = int(keep[first[codes[i]]])
-        losses.add("listed twice", f"{where(int(keep[i]))}: {images[keep[i]]} was already in {where(before)}")
-    losses.add("listed twice", n=len(again[NAMED:]))
-    return np.delete(keep, again)
+    unlike = np.zeros(len(again), dtype=bool)
+    for values in facts:
+        a, b = values[keep[again]], values[keep[first[codes[again]]]]
+        unlike |= ((a != b) & ((a == a) | (b == b))).any(axis=1)  # unknown ages are NaN
+    contradicted = np.isin(codes, codes[again[unlike]])
+    for reason, at, end in (
+        ("listed twice", again[~contradicted[again]], ""),
+        ("listed twice, with other labels", again[contradicted[again]], ", with other labels"),
+    ):
+        for i in at[:NAMED]:
+            before = int(keep[first[codes[i]]])
+            losses.add(reason, f"{where(int(keep[i]))}: {images[keep[i]]} was already in {where(before)}{end}")
+        losses.add(reason, n=len(at[NAMED:]))
+    losses.add("listed twice, with other labels", n=int(contradicted[first].sum()))
+    return np.delete(keep, np.union1d(again, np.flatnonzero(contradicted)))
 
 
 def _sources(parts: Sequence[Part], given: Sequence[Path] | None) -> list[tuple[Path, int]]:

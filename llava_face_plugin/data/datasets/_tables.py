@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import io
 import re
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import FaceDataError, FaceHostError
+from ...errors import FaceDataError
+from ...maps.shards import pyarrow
 from ..files import read_bytes, read_text
 
 _BLOCK = 1 << 24
@@ -58,13 +60,8 @@ class Table:
 
 def arrow(part: str | None = None) -> Any:
     """pyarrow, or its module ``part``. Raises ``FaceHostError`` naming the extra where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.csv
-    except ImportError as error:
-        raise FaceHostError(f"reading tables needs pyarrow: pip install 'llava-face-plugin[maps]' ({error})") from error
-    return getattr(pyarrow, part) if part else pyarrow
+    module = pyarrow()
+    return importlib.import_module(f"pyarrow.{part}") if part else module
 
 
 def as_text(names: np.ndarray) -> Any:

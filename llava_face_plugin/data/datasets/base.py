@@ -29,7 +29,7 @@ class ReadOptions:
     images: Path | None = None
     """The folder of the images."""
     maps: Path | None = None
-    """A folder of PNG maps with the images' stems."""
+    """A folder of PNG maps with the images' stems (or ids, where stems repeat); not where ``own_maps``."""
     celeba_root: Path | None = None
     """Where CelebA's own files are, for data sets that are joined to them. None: the root."""
     look_for_images: bool = True
@@ -65,5 +65,7 @@ class DatasetInfo:
     """Built-in rules that fit the vocabulary. None: there are none."""
     groups: tuple[str, ...] = ()
     """Columns by which scores are split by default: closed-set labels or attributes."""
+    own_maps: bool = False
+    """Its maps come with it: it takes no ``ReadOptions.maps``."""
     rows: Callable[[Path, ReadOptions], Iterator[tuple[int, dict[str, Any]]]] | None = None
     """For a data set that has conversations of its own: (row of the manifest, or -1 for none; LLaVA row)."""

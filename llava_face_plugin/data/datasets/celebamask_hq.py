@@ -252,6 +252,7 @@ INFO = DatasetInfo(
           CelebA-HQ-to-CelebA-mapping.txt (optional; with CelebA's partition and identities: official splits)
 simple:   images/NAME.jpg, masks/NAME.png (palette PNG of ids); no attributes but what the masks show""",
     read=read,
+    own_maps=True,
     rules="celeba",
     groups=("Male", "Young"),
 )

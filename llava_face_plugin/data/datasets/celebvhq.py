@@ -147,11 +147,11 @@ def _emotions(rows: Rows, found: list[Any], attributes: np.ndarray, expression: 
     bad = np.zeros(len(found), dtype=bool)
     for i, emotion in enumerate(found):
         labels = _of(emotion, "labels")
-        names = {_of(x, "emotion") for x in labels if isinstance(x, dict)} if isinstance(labels, list) else {labels}
+        names = [_of(x, "emotion") for x in labels] if isinstance(labels, list) else [labels]
         bad[i] = not names or not all(isinstance(n, str) and n.lower() in place for n in names)
         if bad[i]:
             continue
-        places = sorted(place[n.lower()] for n in names)
+        places = sorted({place[n.lower()] for n in names})
         attributes[i, [first + p for p in places]] = 1
         expression[i] = places[0] if len(places) == 1 else -1
     rows.drop(bad, "unknown emotion", lambda i: f"emotion {str(found[i])[:60]!r} is none of {', '.join(EMOTION)}")

@@ -53,7 +53,8 @@ def read(root: Path, options: ReadOptions) -> Manifest:
     images = np.char.add(np.char.add(prefix, np.char.add(places, "/")), names)
     split = np.array([SPLITS.index(s) for s in USAGES.values()])[usage]
     if options.look_for_images and not any((root / prefix / f).is_dir() for f in FOLDERS.values()):
-        notes.append("LLaVA reads image files: FER+'s generate_training_data.py writes them from fer2013.csv")
+        # First, for the error says it where no image is there.
+        notes.insert(0, "LLaVA reads image files: FER+'s generate_training_data.py writes them from fer2013.csv")
     parts = [Part(rows, images, split, {"expression": label})]
     rows_in = {s: int((split == SPLITS.index(s)).sum()) for s in USAGES.values()}
     if rows_in != PUBLISHED:

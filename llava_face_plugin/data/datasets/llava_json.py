@@ -179,5 +179,6 @@ INFO = DatasetInfo(
     layout="""NAME.json   list of {"id", "image", "conversations"} (or --labels FILE; .jsonl: one object a line)
 images      where the samples say, below the root (or --images DIR)""",
     read=read,
+    own_maps=True,
     rows=rows,
 )

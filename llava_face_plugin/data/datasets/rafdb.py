@@ -70,8 +70,9 @@ def _folder(path: Path) -> Path | None:
 
 def _manual(path: Path, stems: np.ndarray, notes: list[str]) -> dict[str, np.ndarray]:
     """Columns of ``MANUAL``: (N,) int16, -1 where a file is missing, unreadable or says "unsure"."""
-    row = {str(stem): i for i, stem in enumerate(stems)}
-    found = {name: np.full(len(stems), -1, dtype=np.int16) for name in MANUAL}
+    unique, inverse = np.unique(stems, return_inverse=True)
+    row = {str(stem): i for i, stem in enumerate(unique)}
+    found = {name: np.full(len(unique), -1, dtype=np.int16) for name in MANUAL}
     bad: list[str] = []
     for name, data in small_files(path, _ENDING):
         cells = data.split()[-3:]
@@ -87,7 +88,7 @@ def _manual(path: Path, stems: np.ndarray, notes: list[str]) -> dict[str, np.nda
         notes.append(f"{path}: {len(bad)} files are no manual annotation (the first: {bad[0]}); unknown there")
     if all((codes < 0).all() for codes in found.values()):
         raise FaceDataError(f"{path}: no file NAME{_ENDING} that fits the list; remove or repair it", "format")
-    return found
+    return {name: codes[inverse.reshape(-1)] for name, codes in found.items()}
 
 
 INFO = DatasetInfo(

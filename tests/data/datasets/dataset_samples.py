@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sample_parts import TEST, TRAIN, VAL, Truth, bin_of, text, touch
+from video_samples import celebvhq, cremad, dfew, ferv39k, mafw
 
-from llava_face_plugin.data.datasets.celebvhq import ACTION, APPEARANCE
-from llava_face_plugin.data.datasets.lfwa import COLUMNS as LFW_COLUMNS
+from llava_face_plugin.data.datasets.lfw_attributes import COLUMNS as LFW_COLUMNS
 from llava_face_plugin.data.datasets.maadface import ATTRIBUTES as MAAD_ATTRIBUTES
-
-TRAIN, VAL, TEST = 0, 1, 2
-
-
-@dataclass
-class Truth:
-    """What a reader must find. ``split``: None where it is the reader's hash."""
-
-    images: list[str]
-    split: list[int] | None = None
-    labels: dict[str, list[str]] = field(default_factory=dict)
-    """Column -> the words; "" = unknown."""
-    attributes: np.ndarray | None = None
-    age: list[float] | None = None
-    annotations: tuple[str, ...] = ()
-    """Annotation files that can be zipped, corrupted and removed."""
-    people: list[str] | None = None
-    """Who is on each image, where the reader tells people apart."""
-
-
-def touch(root: Path, images: list[str]) -> None:
-    for image in images:
-        (root / image).parent.mkdir(parents=True, exist_ok=True)
-        (root / image).touch()
-
-
-def text(root: Path, name: str, lines: list[str], end: str = "\n") -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_bytes((end.join(lines) + end).encode())
 
 
 def fairface(root: Path, rng: np.random.Generator) -> Truth:
@@ -75,13 +45,6 @@ def utkface(root: Path, rng: np.random.Generator) -> Truth:
         "age_group": [bin_of(age[i]) for i in order],
     }
     return Truth(images, None, labels, age=[float(age[i]) for i in order])
-
-
-def bin_of(age: float) -> str:
-    for top, name in ((3, "0-2"), (10, "3-9"), (70, None)):
-        if age < top:
-            return name or f"{int(age) // 10 * 10}-{int(age) // 10 * 10 + 9}"
-    return "more than 70"
 
 
 def rafdb(root: Path, rng: np.random.Generator) -> Truth:
@@ -181,132 +144,6 @@ def fer2013(root: Path, rng: np.random.Generator) -> Truth:
     return truth
 
 
-EMOTIONS = ["neutral", "anger", "contempt", "disgust", "happy", "fear", "sadness", "surprise"]
-
-
-def celebvhq(root: Path, rng: np.random.Generator) -> Truth:
-    clips: dict[str, Any] = {}
-    appearance, action = rng.integers(0, 2, (24, 40)), rng.integers(0, 2, (24, 35))
-    emotions, words, people = np.zeros((24, 8), dtype=int), [], []
-    for i in range(24):
-        video = f"M2Ohb0FA{i // 2:03d}"
-        first = int(rng.integers(0, 8))
-        second = (first + 3) % 8
-        several = i % 5 == 0
-        labels: Any = EMOTIONS[first]
-        if several:
-            labels = [
-                {"emotion": EMOTIONS[e], "start_sec": s, "end_sec": s + 1.5} for s, e in ((0, first), (2, second))
-            ]
-        emotions[i, [first, second] if several else [first]] = 1
-        words.append("" if several else EMOTIONS[first])
-        people.append(video)
-        clips[f"{video}_{i % 2}"] = {
-            "ytb_id": video,
-            "duration": {"start_sec": 81.62, "end_sec": 86.17},
-            "bbox": {"top": 0.0, "bottom": 0.8815, "left": 0.1964, "right": 0.6922},
-            "attributes": {
-                "appearance": appearance[i].tolist(), "action": action[i].tolist(),
-                "emotion": {"sep_flag": several, "labels": labels},
-            },
-            "version": "v0.1",
-        }  # fmt: skip
-    names = [n.capitalize() for n in APPEARANCE]
-    info = {"meta_info": {"appearance_mapping": names, "action_mapping": list(ACTION)}, "clips": clips}
-    (root / "celebvhq_info.json").write_text(json.dumps(info, indent=1))
-    images = [f"downloaded_celebvhq/processed/{clip}/00002.jpg" for clip in clips]
-    touch(root, images + [i.replace("00002", n) for i in images for n in ("00001", "00003")])
-    values = np.concatenate([appearance, action, emotions], axis=1)
-    return Truth(images, None, {"expression": words}, values, annotations=("celebvhq_info.json",), people=people)
-
-
-VIDEO_WORDS = ["happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"]
-
-
-def dfew(root: Path, rng: np.random.Generator) -> Truth:
-    truth = Truth([], [], {"expression": []})
-    numbers = iter(rng.permutation(np.arange(1, 200)))
-    for fold in (1, 2):
-        for split, n in ((TRAIN, 20), (TEST, 8)):
-            word = "train" if split == TRAIN else "test"
-            rows = ["video_name,label"]
-            for _ in range(n):
-                number, code = int(next(numbers)), int(rng.integers(1, 8))
-                rows.append(f"{number},{code}")
-                if fold == 1:
-                    truth.images.append(f"Clip/clip_224x224/{number:05d}/{number:05d}_00003.jpg")
-                    truth.split.append(split)  # type: ignore[union-attr]
-                    truth.labels["expression"].append(VIDEO_WORDS[code - 1])
-            text(root, f"EmoLabel_DataSplit/{word}(single-labeled)/set_{fold}.csv", rows)
-    touch(root, [i.replace("_00003", f"_{n:05d}") for i in truth.images for n in (1, 2, 3, 4)])
-    truth.annotations = tuple(f"EmoLabel_DataSplit/{w}(single-labeled)/set_1.csv" for w in ("train", "test"))
-    return truth
-
-
-def mafw(root: Path, rng: np.random.Generator) -> Truth:
-    words = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt", "anxiety"]
-    words += ["helplessness", "disappointment"]
-    truth = Truth([], [], {"expression": []})
-    numbers = iter(rng.permutation(np.arange(1, 100)))
-    for split, n in ((TRAIN, 24), (TEST, 8)):
-        word = "train" if split == TRAIN else "test"
-        rows = []
-        for _ in range(n):
-            number, emotion = int(next(numbers)), str(rng.choice(words))
-            rows.append(f"{number:05d}.mp4 {emotion}")
-            truth.images.append(f"data/frames/{number:05d}/00002.png")
-            truth.split.append(split)  # type: ignore[union-attr]
-            truth.labels["expression"].append(emotion)
-        text(root, f"Train & Test Set/single/no_caption/set_1/{word}.txt", rows)
-    touch(root, truth.images + [i.replace("00002", "00001") for i in truth.images])
-    truth.annotations = tuple(f"Train & Test Set/single/no_caption/set_1/{w}.txt" for w in ("train", "test"))
-    return truth
-
-
-def ferv39k(root: Path, rng: np.random.Generator) -> Truth:
-    truth = Truth([], [], {"expression": []})
-    number = 0
-    for split, n in ((TRAIN, 24), (TEST, 8)):
-        rows = []
-        for _ in range(n):
-            number += 1
-            word = str(rng.choice(VIDEO_WORDS))
-            clip = f"{rng.choice(['Action', 'Crime', 'Daily_life'])}/{word.capitalize()}/{number:04d}"
-            rows.append(f"{clip} {word.capitalize()}")
-            truth.images.append(f"2_ClipsforFaceCrop/{clip}/00005.jpg")
-            truth.split.append(split)  # type: ignore[union-attr]
-            truth.labels["expression"].append(word)
-        text(root, f"4_setups/All_scenes/{'train' if split == TRAIN else 'test'}_All.csv", rows)
-    touch(root, truth.images)
-    truth.annotations = tuple(f"4_setups/All_scenes/{w}_All.csv" for w in ("train", "test"))
-    return truth
-
-
-def cremad(root: Path, rng: np.random.Generator) -> Truth:
-    emotion = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-    races = ["Caucasian", "African American", "Asian", "Unknown"]
-    actors = {
-        number: (int(rng.integers(20, 75)), str(rng.choice(["Male", "Female"])), str(rng.choice(races)))
-        for number in range(1001, 1013)
-    }
-    rows = [f'{n},{a},"{s}","{r}","Not Hispanic"' for n, (a, s, r) in actors.items()]
-    text(root, "VideoDemographics.csv", ['"ActorID","Age","Sex","Race","Ethnicity"', *rows])
-    names = [f"{a}_{s}_{rng.choice(list(emotion))}_{rng.choice(['LO', 'MD', 'HI', 'XX'])}"
-             for a in actors for s in ("DFA", "IEO", "WSI")]  # fmt: skip
-    text(root, "SentenceFilenames.csv", ["Stimulus_Number,Filename", *(f"{i},{n}" for i, n in enumerate(names, 1))])
-    images = [f"VideoFlash/{n}/00001.jpg" for n in names]
-    touch(root, images)
-    who = [actors[int(n[:4])] for n in names]
-    labels = {
-        "expression": [emotion[n.split("_")[2]] for n in names],
-        "gender": [s for _, s, _ in who],
-        "race": ["" if r == "Unknown" else r for *_, r in who],
-        "age_group": [bin_of(a) for a, *_ in who],
-    }
-    people, files = [n[:4] for n in names], ("SentenceFilenames.csv", "VideoDemographics.csv")
-    return Truth(images, None, labels, age=[float(a) for a, *_ in who], annotations=files, people=people)
-
-
 def maadface(root: Path, rng: np.random.Generator) -> Truth:
     values = rng.integers(-1, 2, (40, 47))
     people = [f"n{1 + i // 4:06d}" for i in range(40)]
@@ -321,7 +158,7 @@ def maadface(root: Path, rng: np.random.Generator) -> Truth:
     return Truth(images, split, {}, meaning, annotations=("MAAD_Face.csv",), people=people)
 
 
-def lfwa(root: Path, rng: np.random.Generator) -> Truth:
+def lfw_attributes(root: Path, rng: np.random.Generator) -> Truth:
     scores = rng.normal(0, 1.5, (36, 73))
     people = [f"Aaron {chr(65 + i // 3)}eckhart" for i in range(36)]
     rows = [f"{p}\t{1 + i % 3}\t" + "\t".join(repr(float(x)) for x in scores[i]) for i, p in enumerate(people)]
@@ -336,8 +173,8 @@ def lfwa(root: Path, rng: np.random.Generator) -> Truth:
 SAMPLES: dict[str, Callable[[Path, np.random.Generator], Truth]] = {
     f.__name__: f
     for f in (
-        affectnet, affectnet7, celebvhq, cremad, dfew, fairface, fer2013, ferplus, ferv39k, lfwa, maadface, mafw,
-        rafdb, utkface,
+        affectnet, affectnet7, celebvhq, cremad, dfew, fairface, fer2013, ferplus, ferv39k, lfw_attributes,
+        maadface, mafw, rafdb, utkface,
     )
 }  # fmt: skip
 

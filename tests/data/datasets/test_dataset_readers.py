@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_samples import SAMPLES, Truth
+from dataset_samples import SAMPLES
+from sample_parts import Truth
 
 from llava_face_plugin.data.datasets import DATASETS, ReadOptions
 from llava_face_plugin.data.manifest import Manifest
@@ -37,7 +38,7 @@ CLASSES = {
         "expression": ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
     },
     "ferv39k": {"expression": VIDEO},
-    "lfwa": {},
+    "lfw_attributes": {},
     "maadface": {},
     "mafw": {
         "expression": (
@@ -57,7 +58,7 @@ CLASSES = {
 """The order of every closed set: changing one changes the meaning of stored manifests."""
 
 NAMES = sorted(SAMPLES)
-WIDTHS = {"maadface": 47, "lfwa": 73, "celebvhq": 83}
+WIDTHS = {"maadface": 47, "lfw_attributes": 73, "celebvhq": 83}
 
 
 def sample(name: str, root: Path, seed: int = 0) -> Truth:
@@ -191,8 +192,8 @@ def test_images_may_lie_elsewhere(name: str, tmp_path: Path) -> None:
     root, other = tmp_path / "root", tmp_path / "other"
     truth = sample(name, root)
     prefix = read(name, root).images[0]
-    top = {"affectnet": 1, "affectnet7": 1, "celebvhq": 2, "cremad": 1, "dfew": 2, "ferv39k": 1, "lfwa": 1, "mafw": 2,
-           "rafdb": 2}.get(name, 0)  # fmt: skip
+    top = {"affectnet": 1, "affectnet7": 1, "celebvhq": 2, "cremad": 1, "dfew": 2, "ferv39k": 1, "lfw_attributes": 1,
+           "mafw": 2, "rafdb": 2}.get(name, 0)  # fmt: skip
     parts = str(prefix).split("/")[:top]
     if top:
         (root / "/".join(parts)).rename(other)
@@ -226,5 +227,5 @@ def test_nothing_there_is_one_clear_error(name: str, tmp_path: Path) -> None:
 def test_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample("fairface", tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(FaceHostError, match=r"llava-face-plugin\[maps\]"):
+    with pytest.raises(FaceHostError, match=r"needs pyarrow: .*\[maps\]"):
         read("fairface", tmp_path)
