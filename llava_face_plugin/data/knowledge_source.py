@@ -14,6 +14,7 @@ from ..registry import unknown_name
 from .datasets import DATASETS
 from .label_table import label_prompts, label_table, own_rules
 from .manifest import SPLITS, Manifest
+from .splits import strangers
 
 ALL = "all"
 """``split``: every row, whatever its split."""
@@ -42,10 +43,12 @@ def read_source(path: Path, split: str) -> Source:
 
 
 def _read(path: Path, split: str) -> tuple[Manifest, tuple[str, ...], np.ndarray]:
-    """The manifest, and the V names and (N, V) labels of that split.
+    """The manifest, and the V names and (N, V) labels of that split, without people who are also in a later split.
 
     Done once to see what is there and once to count, so that no two data sets are in memory together.
     """
     manifest = Manifest.load(path)
     vocabulary, labels = label_table(manifest)
-    return manifest, vocabulary, labels if split == ALL else labels[manifest.split == SPLITS.index(split)]
+    if split == ALL:
+        return manifest, vocabulary, labels
+    return manifest, vocabulary, labels[(manifest.split == SPLITS.index(split)) & ~strangers(manifest)]

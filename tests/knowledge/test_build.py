@@ -74,6 +74,19 @@ def test_a_manifest(tmp_path: Path) -> None:
     assert notes == []
 
 
+def test_people_who_are_also_in_a_later_split_are_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    manifest("celeba", OURS, 60, 0, path)
+    made = Manifest.load(path)
+    identity = np.arange(60)
+    identity[0] = identity[5]  # a train row and a test row of one person
+    dataclasses.replace(made, identity=identity).save(path)
+    whole, fewer = made.attributes[made.split == 0], made.attributes[(made.split == 0) & (np.arange(60) != 0)]
+    knowledge, _ = build([path], rules=[])
+    assert knowledge.cooccurrence.rows == len(fewer) == len(whole) - 1
+    np.testing.assert_array_equal(knowledge.cooccurrence.joint, count(OURS, [fewer]).joint)
+
+
 def test_splits_groups_and_what_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     manifest("mine", OURS, 60, 0, path)
