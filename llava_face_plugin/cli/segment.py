@@ -95,6 +95,7 @@ def segment(
 ) -> None:
     """Make a label map for every image of INPUT. Run it again to go on after an interruption, or with new images."""
     from ..maps.store import INFO
+    from ..parser_config import NETWORKS
     from ..segment.run import Options
     from ..segment.run import segment as run
 
@@ -105,6 +106,8 @@ def segment(
         "device": device, "batch_size": batch_size,
     }  # fmt: skip
     config = _config({key: value for key, value in given.items() if value is not None}, parser_config)
+    if config.type in NETWORKS and config.detector == "assume_cropped":
+        typer.echo("note: no --detector, so every picture is taken for one cropped face", err=True)
     options = Options(
         format=format_.value, shard=_shard(shard), workers=workers, images_per_batch=images_per_batch, limit=limit,
         overwrite=overwrite, retry_failed=retry_failed, max_side=max_side, engine=engine.value,

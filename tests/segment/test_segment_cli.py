@@ -185,3 +185,16 @@ def test_ctrl_c_before_anything_is_stored_promises_nothing(
 def test_an_input_that_is_not_there(tmp_path: Path, maps: Path) -> None:
     with pytest.raises(FaceDataError, match="no such file or folder"):
         invoke(tmp_path / "gone", "--out", tmp_path / "store", "--parser", "precomputed", "--path", maps)
+
+
+def test_a_network_without_a_detector_is_told(tmp_path: Path, maps: Path) -> None:
+    from llava_face_plugin.parsing.networks.compact import CompactNet, CompactSettings, save_compact
+
+    small = CompactSettings(stem=8, widths=[8, 8], blocks=[1, 1], decoder=8)
+    save_compact(tmp_path / "p.safetensors", CompactNet(small), size=32, training={})
+    result = invoke(
+        tmp_path / "in", "--out", tmp_path / "s", "--parser", "compact", "--path", tmp_path / "p.safetensors"
+    )
+    assert result.exit_code == 0 and "every picture is taken for one cropped face" in result.stderr
+    result = invoke(tmp_path / "in", "--out", tmp_path / "t", "--parser", "precomputed", "--path", maps)
+    assert "cropped face" not in result.stderr
