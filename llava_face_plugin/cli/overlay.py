@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -142,14 +141,9 @@ def _needed(image_folder: Path | None, source: Path) -> Path:
 
 def _samples(data: Path, folder: Path) -> Iterator[Item]:
     from ..errors import FaceDataError
+    from ..segment.entries import read_samples
 
-    try:
-        content = json.loads(data.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FaceDataError(f"{data}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, list):
-        raise FaceDataError(f"{data}: expected a list of samples, as LLaVA's --data_path has")
-    with_image = [s for s in content if isinstance(s, dict) and isinstance(s.get("image"), str)]
+    with_image = [s for s in read_samples(data) if isinstance(s, dict) and isinstance(s.get("image"), str)]
     if not with_image:
         raise FaceDataError(f"{data}: no sample has an image")
     return (_sample(s, folder) for s in with_image)

@@ -47,6 +47,11 @@ def need_file(
     return path
 
 
+UNREADABLE = (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error)
+"""What reading a file or a member of a ``.zip`` raises: zipfile has NotImplementedError for an unknown method,
+RuntimeError for a password, zlib.error for damage."""
+
+
 def read_bytes(path: Path, name: str | None = None) -> bytes:
     """A file's bytes, without a UTF-8 BOM; of a ``.zip`` those of its member ``name``, or of its only file.
 
@@ -57,8 +62,7 @@ def read_bytes(path: Path, name: str | None = None) -> bytes:
             return path.read_bytes().removeprefix(_BOM)
         with zipfile.ZipFile(path) as archive:
             return archive.read(_member(path, archive, name or path.with_suffix(".txt").name)).removeprefix(_BOM)
-    # zipfile: NotImplementedError for an unknown method, RuntimeError for a password, zlib.error for damage
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         if isinstance(error, FaceDataError):
             raise
         raise FaceDataError(f"{path}: cannot be read ({error})", "damaged") from error

@@ -134,17 +134,23 @@ def of_folder(folder: Path, leave_out: Path | None = None) -> Entries:
     return Entries(names, lambda i: folder / names[i], folder)
 
 
-def of_json(path: Path, image_folder: Path) -> Entries:
-    """The images of a LLaVA training JSON (``image``: a string, or a list of strings), each once, sorted.
-
-    Absolute paths below ``image_folder`` are taken as relative ones. Raises ``FaceDataError`` if it is no such JSON.
-    """
+def read_samples(path: Path) -> list[Any]:
+    """The rows of a LLaVA training JSON, unchecked. Raises ``FaceDataError`` if it is no JSON list."""
     try:
         samples = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FaceDataError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(samples, list):
         raise FaceDataError(f"{path}: expected a list of samples, as LLaVA's --data_path has")
+    return samples
+
+
+def of_json(path: Path, image_folder: Path) -> Entries:
+    """The images of a LLaVA training JSON (``image``: a string, or a list of strings), each once, sorted.
+
+    Absolute paths below ``image_folder`` are taken as relative ones. Raises ``FaceDataError`` if it is no such JSON.
+    """
+    samples = read_samples(path)
     if not image_folder.is_dir():
         raise FaceDataError(f"--image-folder {image_folder}: no such folder", "missing")
     names = sorted(set(below(image_folder, _image_names(samples, path))))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import FaceDataError
-from ..files import find_file, need_file, within
+from ..files import UNREADABLE, find_file, need_file, within
 from .base import ReadOptions
 
 
@@ -85,5 +84,5 @@ def small_files(path: Path, ending: str) -> Iterator[tuple[str, bytes]]:
         with zipfile.ZipFile(path) as archive:
             for member in sorted(m for m in archive.namelist() if m.endswith(ending)):
                 yield member.rsplit("/", 1)[-1], archive.read(member)
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         raise FaceDataError(f"{path}: cannot be read ({error})", "damaged") from error
