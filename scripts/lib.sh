@@ -11,6 +11,8 @@ say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 
 stack_venv() { [ "$1" = default ] && echo "$ROOT/.venv" || echo "$ROOT/.venv-$1"; }
 
+EVAL="datasets==4.4.2 evaluate==0.4.6 sacrebleu==2.6.0 loguru==0.7.3 tenacity pytablewriter==1.2.1 pytz decord==0.6.0 scikit-learn"
+
 # ensure_stack default|pinned|newest: makes the venv if it is missing or its recipe has changed.
 ensure_stack() {
   local stack=$1 venv recipe constraints
@@ -30,6 +32,8 @@ ensure_stack() {
   # torch first and by version: anything else could pull a CUDA build of several GB
   $pip "$(grep '^torch==' "$constraints")"
   $pip --editable ".[llava,plots,dev]" peft deepspeed
+  # lmms-eval's full list would pull torchvision, which does not import beside a CPU torch: what it needs by hand
+  [ "$stack" != default ] || { $pip $EVAL; $pip --no-deps lmms-eval==0.7.3; }
   # LLaVA's own pins cannot be met by any stack but the oldest (docs/install.md)
   $pip --no-deps llava-torch==1.2.2.post1
   echo "$recipe" > "$venv/.recipe"

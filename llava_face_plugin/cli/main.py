@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import FaceError
-from . import attributes, doctor, knowledge, maps, overlay, prepare, segment, switch, tiny_model
+from . import attributes, doctor, evaluate, knowledge, maps, overlay, prepare, segment, switch, tasks, tiny_model
 
 
 class _App(typer.Typer):
@@ -29,7 +29,7 @@ app = _App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (switch, doctor, prepare, knowledge, segment, maps, overlay, attributes, tiny_model):
+for command in (switch, doctor, prepare, knowledge, segment, maps, overlay, attributes, tasks, evaluate, tiny_model):
     command.register(app)
 
 

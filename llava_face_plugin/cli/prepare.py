@@ -169,11 +169,19 @@ def _made(
     rules: str | None, max_rate: float, seed: int, text_only: int, *, progress: Progress,
 ) -> Prepared:  # fmt: skip
     from ..data import made
+    from ..data.manifest_file import save_manifest
     from ..data.prepared import write_knowledge
+    from ..errors import FaceHostError
 
     prepared = made.make(out, train, val, seed, size, k=k, val_k=val_k, text_only=text_only, progress=progress)
     if knowledge:
         write_knowledge(prepared, "made", rules=rules, max_rate=max_rate)
+    try:
+        prepared.manifest = made.manifest_of(prepared)
+        save_manifest(prepared.manifest, out / "manifest.parquet")
+        prepared.files["manifest"] = out / "manifest.parquet"
+    except FaceHostError as error:  # drawn faces train without pyarrow; only evaluation asks for the manifest
+        prepared.notes.append(f"no manifest: {error}")
     return prepared
 
 

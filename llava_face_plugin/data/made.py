@@ -16,9 +16,10 @@ from ..maps.files import atomic_path, write_map
 from . import made_face
 from .conversations import Sample
 from .made_attributes import MADE_ATTRIBUTES, RULES, as_labels, broken_rules, sample_attributes
+from .manifest import Manifest
 from .prepared import Prepared, Progress, attributes_of, write_index, write_questions, write_training
 
-__all__ = ["MADE_ATTRIBUTES", "RULES", "broken_rules", "make", "render", "sample_attributes"]
+__all__ = ["MADE_ATTRIBUTES", "RULES", "broken_rules", "make", "manifest_of", "render", "sample_attributes"]
 
 SIZE = (178, 218)
 """(width, height) in pixels: that of CelebA's aligned images."""
@@ -91,6 +92,22 @@ def make(
     write_index(prepared, samples, progress)
     prepared.files["images"], prepared.files["maps"] = out / "images", out / "maps"
     return prepared
+
+
+def manifest_of(prepared: Prepared) -> Manifest:
+    """The manifest of what ``make`` drew: all images, with attributes and maps; train, then val."""
+    labels = [prepared.labels[split] for split in ("train", "val")]
+    names = [f"{number + 1:06d}" for number in range(sum(map(len, labels)))]
+    return Manifest(
+        dataset="made",
+        images=np.array([f"images/{name}.jpg" for name in names]),
+        split=np.repeat(np.array([0, 1], dtype=np.int8), [len(rows) for rows in labels]),
+        vocabulary=MADE_ATTRIBUTES,
+        attributes=np.concatenate(labels).astype(np.int8),
+        present=np.ones(len(names), dtype=bool),
+        maps=np.array([f"maps/{name}.png" for name in names]),
+        notes=["drawn faces: no real person"],
+    )
 
 
 def _write_face(out: Path, number: int, attributes: np.ndarray, seed: int, size: tuple[int, int]) -> Sample:
