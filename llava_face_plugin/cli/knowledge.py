@@ -84,10 +84,10 @@ def inspect(
 
     --json adds the matrices: joint (m_ij), support (n_i), both (rows where i and j are known) and p.
     """
-    from ..knowledge.describe import describe
     from ..knowledge.file import Knowledge
+    from ..knowledge.summary import summary
 
-    found = describe(Knowledge.load(knowledge), tau, top)
+    found = summary(Knowledge.load(knowledge), tau, top)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:

@@ -57,7 +57,7 @@ def read_attributes(path: Path, losses: Losses | None = None, name: str = ATTRIB
     head, vocabulary, body = _head(path, name)
     count = _whole(head.strip(), f"{path}, line 1: expected the number of rows")
     attributes = tuple(vocabulary.decode("utf-8", "replace").split())
-    _check_vocabulary(attributes, f"{path}, line 2")
+    check_vocabulary(attributes, f"{path}, line 2")
     width = len(attributes)
     expected = f"a name and {width} values"
     table = columns(path, body, width + 1, expected, first_line=3, found=lambda n: str(max(0, n - 1)))
@@ -113,7 +113,8 @@ def _head(path: Path, name: str) -> tuple[bytes, bytes, bytes]:
     return parts[0], parts[1], parts[2]
 
 
-def _check_vocabulary(attributes: tuple[str, ...], where: str) -> None:
+def check_vocabulary(attributes: tuple[str, ...], where: str) -> None:
+    """Raise ``FaceDataError`` naming ``where`` unless these are CelebA's 40 names, in any order."""
     for name in attributes:
         if name not in CELEBA_ATTRIBUTES:
             raise FaceDataError(f"{where}: {unknown_name('attribute', name, CELEBA_ATTRIBUTES)}")

@@ -1,4 +1,9 @@
-"""Text tables with white space between the columns, read with numpy: 200,000 rows of 41 columns in a second."""
+"""CelebA's text tables, white space between the columns, read with numpy. The first row that does not fit is an error.
+
+``datasets/_tables.py`` reads the tables of the other data sets, and can read these, too. Why there are two: on CelebA's
+202,599 rows of 41 columns this one takes 0.3 s and that one 2.5 to 3.3 s (same run, one core), as pyarrow makes a
+string of every cell; and rules differ: CelebA's files are of fixed content, so nothing is skipped here.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..errors import FaceDataError
 from ..labels import prompt_of
 from ..registry import unknown_name
 from . import wording
-from .describe import REGIONS, describe
+from .face_description import REGIONS, describe
 from .wording import ANSWER_HINT, QUESTIONS, choice_wordings, closed_wordings, key_of, question, words
 
 __all__ = [

@@ -14,6 +14,7 @@ from ..registry import unknown_name
 from .datasets import DATASETS
 from .label_table import label_prompts, label_table, own_rules
 from .manifest import SPLITS, Manifest
+from .manifest_file import load_manifest
 from .splits import strangers
 
 ALL = "all"
@@ -47,7 +48,7 @@ def _read(path: Path, split: str) -> tuple[Manifest, tuple[str, ...], np.ndarray
 
     Done once to see what is there and once to count, so that no two data sets are in memory together.
     """
-    manifest = Manifest.load(path)
+    manifest = load_manifest(path)
     vocabulary, labels = label_table(manifest)
     if split == ALL:
         return manifest, vocabulary, labels

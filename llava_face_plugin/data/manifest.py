@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -62,19 +61,6 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def save(self, path: str | Path) -> None:
-        """Write one parquet file, and beside it ``<stem>.schema.json``. See ``manifest_file.save``."""
-        from .manifest_file import save
-
-        save(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Manifest:
-        """Read what ``save`` wrote, strictly. See ``manifest_file.load``."""
-        from .manifest_file import load
-
-        return load(Path(path))
 
     def hot_columns(self) -> tuple[str, ...]:
         """Closed-set labels that say more than the attributes: their values are no attributes themselves."""

@@ -29,7 +29,7 @@ _HEADER: dict[str, type] = {
 }  # fmt: skip
 
 
-def save(manifest: Manifest, path: Path) -> None:
+def save_manifest(manifest: Manifest, path: Path) -> None:
     """Write ``path`` and ``<stem>.schema.json`` beside it; each appears whole or not at all.
 
     Raises ``FaceDataError`` for a manifest that is not valid, ``FaceHostError`` without pyarrow.
@@ -48,7 +48,7 @@ def save(manifest: Manifest, path: Path) -> None:
         temporary.write_text(json.dumps(row_schema(manifest), indent=1) + "\n", encoding="utf-8")
 
 
-def load(path: Path) -> Manifest:
+def load_manifest(path: Path) -> Manifest:
     """Read a manifest. Raises ``FaceDataError`` naming the file, and column and row where one is at fault."""
     pa = pyarrow()
     if not path.is_file():

@@ -20,6 +20,7 @@ from .datasets import DATASETS, DatasetInfo, ReadOptions
 from .files import existing_folder, sha256_of
 from .label_table import label_prompts, label_table, own_rules
 from .manifest import SPLITS, Manifest
+from .manifest_file import save_manifest
 from .prepared import (
     Prepared,
     attributes_of,
@@ -77,7 +78,7 @@ def prepare(
     _make_folder(out)
     earlier = remove_outputs(out, [str(s["name"]) for s in manifest.sources])
     manifest.notes.append(f"licence: {info.licence}")
-    manifest.save(prepared.files["manifest"])
+    save_manifest(manifest, prepared.files["manifest"])
     if chosen is None:
         prepared.notes.append(NO_IMAGES)
     elif info.rows is not None:

@@ -85,7 +85,7 @@ _MORE: dict[str, str] = {
     "fear": "Does the person look afraid?",
     "sadness": "Does the person look sad?",
     "surprise": "Does the person look surprised?",
-    # LFWA
+    # LFW attributes
     "baby": "Is the person a baby?",
     "child": "Is the person a child?",
     "youth": "Is the person a youth?",
@@ -183,12 +183,22 @@ def question(attribute: str) -> str:
     return closed_wordings(attribute)[0]
 
 
+def bare_question(attribute: str) -> str:
+    """The closed question about an attribute of any data set, without a hint how to answer."""
+    return _KNOWN.get(key_of(attribute)) or f"Does this apply to the person: {prompt_of(attribute)}?"
+
+
 @functools.cache
 def closed_wordings(attribute: str) -> tuple[str, ...]:
     """The wordings of the closed question about an attribute of any data set; the first is the plain one."""
-    text = _KNOWN.get(key_of(attribute)) or f"Does this apply to the person: {prompt_of(attribute)}?"
+    text = bare_question(attribute)
     inside = text[0].lower() + text[1:]
     return tuple(frame.format(Q=text, q=inside) for frame in _FRAMES)
+
+
+def bare_choice(column: str) -> str:
+    """The question about a closed-set label, without the options: the plain wording up to its question mark."""
+    return _CHOICE.get(column, _ANY_CHOICE)[0].partition("?")[0].format(column=column.replace("_", " ")) + "?"
 
 
 def choice_wordings(column: str, options: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Rules proposed by the counts of pairs: who has A (almost) always, or never, has B. Needs the extra ``knowledge``."""
+"""Rules of two attributes, proposed by the counts of pairs: who has A, or lacks it, (almost) always or never has B.
+
+Needs the extra ``knowledge``.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +56,15 @@ def mine(
     max_rate: float = 0.02,
     max_of_chance: float = 0.1,
 ) -> Mined:
-    """Implications A => B and A => not B, and exclusions, of pairs in label counts (thresholds: our defaults).
+    """Rules of two attributes from label counts: A => B, A => not B, not A => B (thresholds: our defaults).
 
-    A proposal needs ``min_support`` rows with A and a known B, and a violation rate whose 95 % interval ends at or
-    below ``max_rate``, so that a rare attribute cannot pass by luck, and at or below ``max_of_chance`` times the rate
-    among all rows, so that "nearly everybody has B" proposes nothing. Where A => not B and B => not A both pass it is
-    an exclusion, with the counts of the rarer one, as ``knowledge build`` counts it. What the surer proposals and the
-    ``known`` rules imply is folded into them.
+    A proposal needs ``min_support`` rows with A (or not A) and a known B, and a violation rate whose 95 % interval ends
+    at or below ``max_rate``, so that a rare attribute cannot pass by luck, and at or below ``max_of_chance`` times the
+    rate among all rows, so that "nearly everybody has B" proposes nothing. Where A => not B and B => not A both pass it
+    is an exclusion, where not A => B and not B => A do "at least one", with the counts of the rarer one, as ``knowledge
+    build`` counts it. Rules of more than two attributes are not proposed: counts of pairs cannot show that one of three
+    is always there, and at most one of three is three exclusions. What the surer proposals and the ``known`` rules
+    imply is folded into them.
 
     Raises ``FaceHostError`` where python-sat is not installed.
     """
@@ -100,34 +105,30 @@ def mine_file(knowledge: Knowledge, name: str, **options: Any) -> tuple[Mined, s
 
 
 def _proposals(counts: Cooccurrence, min_support: int, max_rate: float, max_of_chance: float) -> list[Proposal]:
-    n = counts.support
-    # p(B) among the rows in which A and B are known: [A, B]
-    prior = np.divide(n.T, counts.both, out=np.zeros(n.shape), where=counts.both > 0)
-    proposals: dict[tuple[int, int, bool], Proposal] = {}
-    names = counts.vocabulary
-    for positive in (True, False):
-        violated = n - counts.joint if positive else counts.joint
-        chance = 1.0 - prior if positive else prior
-        low, high = wilson(violated, n)
-        passes = (n >= min_support) & (high <= np.minimum(max_rate, max_of_chance * chance))
+    names, n, joint = counts.vocabulary, counts.support, counts.joint
+    # [A, B]: rows by the values of A and B, among those in which both are known
+    rows = {(1, 1): joint, (1, 0): n - joint, (0, 1): n.T - joint, (0, 0): counts.both - n - n.T + joint}
+    found: list[Proposal] = []
+    for if_, then in ((1, 1), (1, 0), (0, 1)):  # not A => not B is B => A
+        violated, support = rows[if_, 1 - then], rows[if_, 0] + rows[if_, 1]
+        opposite = rows[1, 1 - then] + rows[0, 1 - then]
+        chance = np.divide(opposite, counts.both, out=np.zeros(n.shape), where=counts.both > 0)
+        low, high = wilson(violated, support)
+        passes = (support >= min_support) & (high <= np.minimum(max_rate, max_of_chance * chance))
         np.fill_diagonal(passes, False)
         for i, j in np.argwhere(passes).tolist():
-            rule = Rule(
-                "implication",
-                (names[i],),
-                (names[j] if positive else f"not {names[j]}",),
-                group=_group(names[i], names[j]),
-            )
-            proposals[i, j, positive] = Proposal(
-                rule, int(violated[i, j]), int(n[i, j]), (float(low[i, j]), float(high[i, j])), float(chance[i, j])
-            )
-    for i, j, positive in list(proposals):
-        if not positive and i < j and (j, i, False) in proposals:
-            pair = [proposals.pop((i, j, False)), proposals.pop((j, i, False))]
-            rarer = min(pair, key=lambda proposal: proposal.support)
-            of = tuple(name.removeprefix("not ") for name in (*rarer.rule.if_, *rarer.rule.then))
-            proposals[i, j, False] = dataclasses.replace(rarer, rule=Rule("exclusion", of=of, group=_group(*of)))
-    return list(proposals.values())
+            both_ways = if_ != then and passes[j, i]
+            if both_ways and (support[i, j], i) > (support[j, i], j):
+                continue  # said with the counts of the rarer side
+            of, group = (names[i], names[j]), _group(names[i], names[j])
+            if both_ways:
+                rule = Rule("exclusion" if if_ else "at_least_one", of=of, group=group)
+            else:
+                words = [name if positive else f"not {name}" for name, positive in zip(of, (if_, then), strict=True)]
+                rule = Rule("implication", (words[0],), (words[1],), group=group)
+            interval = (float(low[i, j]), float(high[i, j]))
+            found.append(Proposal(rule, int(violated[i, j]), int(support[i, j]), interval, float(chance[i, j])))
+    return found
 
 
 def _group(*names: str) -> str:

@@ -13,9 +13,9 @@ from ..errors import FaceDataError
 from ..maps.files import atomic_path
 from . import plots
 from .cooccurrence import Cooccurrence
-from .describe import FLOOR, STRONGEST, attributes, pairs, rule_report
 from .file import Knowledge
 from .graph import edges
+from .summary import FLOOR, STRONGEST, attributes, pairs, rule_report
 
 _NOTE = (
     "These are counts of labels: of what the annotators of this data set wrote down. They describe the data set, not "

@@ -18,6 +18,7 @@ from llava_face_plugin.data.celeba_files import DUPLICATE, read_mapping
 from llava_face_plugin.data.datasets import ReadOptions, celebamask_hq, llava_json
 from llava_face_plugin.data.datasets.celeba import read as read_celeba
 from llava_face_plugin.data.manifest import Manifest
+from llava_face_plugin.data.manifest_file import load_manifest, save_manifest
 from llava_face_plugin.errors import FaceDataError
 
 N = 500
@@ -124,10 +125,10 @@ def small_manifest() -> Manifest:
 def test_manifest_bytes(tmp_path: Path) -> None:
     """A manifest that is read in spite of a broken byte is the one that was written."""
     path, manifest = tmp_path / "manifest.parquet", small_manifest()
-    manifest.save(path)
+    save_manifest(manifest, path)
 
     def read() -> None:
-        found = Manifest.load(path)
+        found = load_manifest(path)
         for name in ("ids", "images", "split", "attributes", "identity", "present", "age"):
             assert np.array_equal(getattr(found, name), getattr(manifest, name), equal_nan=name == "age")
         assert np.array_equal(found.labels["expression"], manifest.labels["expression"])
@@ -141,7 +142,7 @@ def test_manifest_tables(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     path = tmp_path / "manifest.parquet"
-    small_manifest().save(path)
+    save_manifest(small_manifest(), path)
     table, outcomes = pq.read_table(path), Counter[str]()
     header = json.loads(table.schema.metadata[b"face_manifest"])
     values = [None, "x", 7, -3, 1.5, b"\xff", True, [1], "train"]
@@ -168,7 +169,7 @@ def test_manifest_tables(tmp_path: Path) -> None:
         pq.write_table(changed, buffer)
         path.write_bytes(buffer.getvalue())
         try:
-            found = Manifest.load(path)
+            found = load_manifest(path)
             assert len(found) == 50
             outcomes["read"] += 1
         except FaceDataError as error:

@@ -13,6 +13,7 @@ import pytest
 from llava_face_plugin import __version__
 from llava_face_plugin.data.label_table import exactly_one, label_prompts, label_table
 from llava_face_plugin.data.manifest import Manifest
+from llava_face_plugin.data.manifest_file import load_manifest, save_manifest
 from llava_face_plugin.errors import FaceDataError
 
 pq = pytest.importorskip("pyarrow.parquet")
@@ -43,8 +44,8 @@ def made(n: int = 200, attributes: int = 3) -> Manifest:
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     manifest = made()
-    manifest.save(tmp_path / "new" / "manifest.parquet")
-    found = Manifest.load(tmp_path / "new" / "manifest.parquet")
+    save_manifest(manifest, tmp_path / "new" / "manifest.parquet")
+    found = load_manifest(tmp_path / "new" / "manifest.parquet")
     for field in dataclasses.fields(Manifest):
         a, b = getattr(manifest, field.name), getattr(found, field.name)
         if field.name == "labels":
@@ -60,15 +61,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_what_is_not_known_has_no_column(tmp_path: Path) -> None:
     bare = Manifest("bare", np.array(["x/1.jpg", "y/1.jpg"]), np.zeros(2, dtype=np.int8))
     assert bare.ids.tolist() == ["x/1", "y/1"]  # the stems are alike
-    bare.save(tmp_path / "m.parquet")
+    save_manifest(bare, tmp_path / "m.parquet")
     assert pq.read_schema(tmp_path / "m.parquet").names == ["id", "image", "split"]
-    found = Manifest.load(tmp_path / "m.parquet")
+    found = load_manifest(tmp_path / "m.parquet")
     assert found.present is found.maps is found.age is found.identity is None and found.attributes.shape == (2, 0)
 
 
 def test_columns_header_and_json_schema(tmp_path: Path) -> None:
     manifest = made()
-    manifest.save(tmp_path / "manifest.parquet")
+    save_manifest(manifest, tmp_path / "manifest.parquet")
     table = pq.read_table(tmp_path / "manifest.parquet")
     header = json.loads(table.schema.metadata[b"face_manifest"])
     assert header["created_by"] == f"llava_face_plugin {__version__}" and header["rows"] == 200
@@ -108,7 +109,7 @@ def kind_of(value: object) -> str:
 )
 def test_what_is_not_valid_is_not_saved(tmp_path: Path, change: dict, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(FaceDataError, match=message) as error:
-        dataclasses.replace(made(), **change).save(tmp_path / "manifest.parquet")
+        save_manifest(dataclasses.replace(made(), **change), tmp_path / "manifest.parquet")
     assert "manifest.parquet" in str(error.value) and not list(tmp_path.iterdir())
 
 
@@ -116,16 +117,18 @@ def test_a_label_must_not_shadow_a_column(tmp_path: Path) -> None:
     manifest = made()
     manifest.classes["split"], manifest.labels["split"] = ("a",), np.zeros(200, dtype=np.int16)
     with pytest.raises(FaceDataError, match="must not be called 'split'"):
-        manifest.save(tmp_path / "manifest.parquet")
+        save_manifest(manifest, tmp_path / "manifest.parquet")
     with pytest.raises(FaceDataError, match="has no row"):
-        Manifest("none", np.zeros(0, dtype=str), np.zeros(0, dtype=np.int8)).save(tmp_path / "manifest.parquet")
+        save_manifest(
+            Manifest("none", np.zeros(0, dtype=str), np.zeros(0, dtype=np.int8)), tmp_path / "manifest.parquet"
+        )
 
 
 def test_an_unknown_value_is_named_with_its_row(tmp_path: Path) -> None:
     import pyarrow as pa
 
     path = tmp_path / "manifest.parquet"
-    made().save(path)
+    save_manifest(made(), path)
     table = pq.read_table(path)
     values = table.column("race").to_pylist()
     values[7] = "z"
@@ -133,12 +136,12 @@ def test_an_unknown_value_is_named_with_its_row(tmp_path: Path) -> None:
     table = table.set_column(table.column_names.index("race"), "race", pa.array(values).cast(word))
     pq.write_table(table, path)
     with pytest.raises(FaceDataError, match=r"manifest.parquet: column race, row 7: 'z' is none of x, y"):
-        Manifest.load(path)
+        load_manifest(path)
     with pytest.raises(FaceDataError, match="no such manifest"):
-        Manifest.load(tmp_path / "none.parquet")
+        load_manifest(tmp_path / "none.parquet")
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(FaceDataError, match="no manifest"):
-        Manifest.load(path)
+        load_manifest(path)
 
 
 def test_one_hot_labels_keep_unknowns_and_their_rules_hold() -> None:
@@ -158,6 +161,6 @@ def test_one_hot_labels_keep_unknowns_and_their_rules_hold() -> None:
 def test_200_000_rows_in_a_few_seconds(tmp_path: Path) -> None:
     manifest = made(202_599, 40)
     start = time.process_time()
-    manifest.save(tmp_path / "manifest.parquet")
-    Manifest.load(tmp_path / "manifest.parquet")
+    save_manifest(manifest, tmp_path / "manifest.parquet")
+    load_manifest(tmp_path / "manifest.parquet")
     assert time.process_time() - start < 6  # 0.7 s and 1.0 s on a busy two-core machine

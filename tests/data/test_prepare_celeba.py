@@ -14,7 +14,7 @@ import pytest
 from llava_face_plugin.data.celeba_files import read_attributes, read_mapping
 from llava_face_plugin.data.datasets import ReadOptions
 from llava_face_plugin.data.knowledge_source import read_source
-from llava_face_plugin.data.manifest import Manifest
+from llava_face_plugin.data.manifest_file import load_manifest
 from llava_face_plugin.data.prepare import prepare as prepare_dataset
 from llava_face_plugin.data.prepared import Prepared
 from llava_face_plugin.data.splits import SplitOptions, hold_out
@@ -60,7 +60,7 @@ def test_prepared_files(celeba: Path, tmp_path: Path) -> None:
     assert done.labels["train"].shape == (12, 40)  # also those without an image, but not those held out
     knowledge = Knowledge.load(done.files["knowledge"])
     assert knowledge.cooccurrence.rows == 12 and knowledge.meta["dataset"] == "celeba"
-    saved = Manifest.load(done.files["manifest"])
+    saved = load_manifest(done.files["manifest"])
     assert {str(i) for i in saved.ids[:16][saved.split[:16] == 1]} == held
     assert any("held out" in note and "val in the manifest" in note for note in saved.notes)
     learned = [i for i in range(16) if f"{i + 1:06d}" not in held]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from llava_face_plugin.cli import prepare as command
 from llava_face_plugin.data.datasets import DATASETS, DatasetInfo, ReadOptions
 from llava_face_plugin.data.manifest import Manifest
+from llava_face_plugin.data.manifest_file import load_manifest
 from llava_face_plugin.data.prepare import prepare
 from llava_face_plugin.data.splits import SplitOptions
 from llava_face_plugin.errors import FaceConfigError, FaceDataError
@@ -66,7 +67,7 @@ def test_names_are_those_of_the_files_and_clashes_are_refused() -> None:
 
 def test_the_manifest_of_celeba(celeba: Path, tmp_path: Path) -> None:
     prepare("celeba", celeba, tmp_path, splits=SplitOptions(holdout=0), knowledge=False)
-    found = Manifest.load(tmp_path / "manifest.parquet")
+    found = load_manifest(tmp_path / "manifest.parquet")
     assert len(found) == 24 and found.vocabulary == CELEBA_ATTRIBUTES and found.groups == ("Male", "Young")
     assert found.images[0] == "img_align_celeba/000001.jpg" and found.ids[0] == "000001"
     assert np.bincount(found.split).tolist() == [16, 4, 4] and found.identity is not None
@@ -89,7 +90,7 @@ def test_labels_alone(celeba: Path, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "manifest.parquet", "manifest.schema.json", "celeba.knowledge.safetensors",
     }  # fmt: skip
-    found = Manifest.load(tmp_path / "out" / "manifest.parquet")
+    found = load_manifest(tmp_path / "out" / "manifest.parquet")
     assert found.present is None and len(found) == 24
     a, b = (Knowledge.load(p) for p in (whole.files["knowledge"], tmp_path / "out" / "celeba.knowledge.safetensors"))
     assert np.array_equal(a.cooccurrence.joint, b.cooccurrence.joint) and a.rules == b.rules
@@ -125,7 +126,7 @@ def test_equal_rows_are_dropped_and_counted(celeba: Path, tmp_path: Path) -> Non
     shown = run("celeba", "--root", celeba, "--out", tmp_path, "--no-knowledge")
     assert "skipped: row that is there twice │      2" in shown.replace("┃", "│")
     assert "line 27: 000003.jpg was already in line 5" in shown and "line 25: 000005.jpg was already in line 5" in shown
-    assert len(Manifest.load(tmp_path / "manifest.parquet")) == 24
+    assert len(load_manifest(tmp_path / "manifest.parquet")) == 24
 
 
 def test_styles_and_balance(celeba: Path, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_hq_attributes_through_the_mapping(hq: Path, celeba: Path, tmp_path: Pat
         assert done.manifest.split[row] == original.split[there]
         assert done.manifest.identity[row] == original.identity[there]
     run("celebamask_hq", "--root", hq, "--celeba-root", celeba, "--out", tmp_path / "only", "--labels-only")
-    assert len(Manifest.load(tmp_path / "only" / "manifest.parquet")) == 3
+    assert len(load_manifest(tmp_path / "only" / "manifest.parquet")) == 3
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_llava_json_is_passed_through(own: Path, tmp_path: Path) -> None:
     shown = run("llava_json", "--root", own, "--out", tmp_path / "out")
     given, written = rows_of(own / "data.json"), rows_of(tmp_path / "out" / "train.json")
     assert written == [given[i] for i in (0, 1, 2, 4)]  # c.jpg is not there
-    found = Manifest.load(tmp_path / "out" / "manifest.parquet")
+    found = load_manifest(tmp_path / "out" / "manifest.parquet")
     assert found.images.tolist() == ["a.jpg", "sub/b.jpg", "c.jpg"] and found.vocabulary == ("Bald",)
     assert found.attributes[:, 0].tolist() == [1, -1, -1] and found.maps is not None
     assert found.maps.tolist() == ["", "maps/b.png", ""]
@@ -244,7 +245,7 @@ def test_llava_json_lines_holdout_and_labels(own: Path, tmp_path: Path) -> None:
     assert "has conversations of its own" in shown and "x.jsonl, line 5: not valid JSON" in shown
     train, val = (rows_of(tmp_path / "out" / f"{s}.json") for s in ("train", "val"))
     assert len(train) + len(val) == 3 and not {r["image"] for r in train} & {r["image"] for r in val}
-    saved = Manifest.load(tmp_path / "out" / "manifest.parquet")
+    saved = load_manifest(tmp_path / "out" / "manifest.parquet")
     assert saved.images[saved.split == 1].tolist() == [val[0]["image"]]
     with pytest.raises(FaceDataError, match="no splits of its own"):
         run(*words, "--split", "test")
@@ -281,7 +282,7 @@ def test_the_real_celeba_labels_alone(real_faces: Path, tmp_path: Path) -> None:
     read = ReadOptions(labels=folder / "list_attr_celeba.zip", partition=folder / "list_eval_partition.zip")
     done = prepare("celeba", None, tmp_path, read)
     assert not done.skipped and len(done.notes) == 1  # the files are the official ones
-    found = Manifest.load(tmp_path / "manifest.parquet")
+    found = load_manifest(tmp_path / "manifest.parquet")
     assert np.bincount(found.split).tolist() == [162_770, 19_867, 19_962]
     bald, bangs = (CELEBA_ATTRIBUTES.index(a) for a in ("Bald", "Bangs"))
     assert int(found.attributes.sum()) == 1_830_201  # the sum of the published counts

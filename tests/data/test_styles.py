@@ -18,7 +18,7 @@ from llava_face_plugin.data.conversations import (
     question_rows,
     rarity,
 )
-from llava_face_plugin.data.describe import REGIONS, describe
+from llava_face_plugin.data.face_description import REGIONS, describe
 from llava_face_plugin.data.wording import closed_wordings, key_of, question, words
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES, prompt_of

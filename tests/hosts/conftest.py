@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,45 @@ def checkpoint(root: Path, base: Path, faces: Path) -> Path:
     out = root / "llava-plain"
     upstream.train(upstream.flags(base, base / "clip", faces, out))
     return out
+
+
+@pytest.fixture(scope="session")
+def unmapped(faces: Path, root: Path) -> Path:
+    """The training file without its face_map keys."""
+    samples = json.loads((faces / "train.json").read_text())
+    path = root / "unmapped.json"
+    path.write_text(json.dumps([{k: v for k, v in s.items() if k != "face_map"} for s in samples]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def store(faces: Path, unmapped: Path, root: Path) -> Path:
+    """A map store of the drawn faces, made from their own exact maps by ``segment``."""
+    from llava_face_plugin.parsing.precomputed import PrecomputedParser
+    from llava_face_plugin.segment.run import Options, segment
+
+    done = segment(
+        unmapped, root / "store", lambda: PrecomputedParser(faces / "index.json"), Options(image_folder=faces)
+    )
+    assert done.ok == done.images > 20 and not done.failed
+    return root / "store"
+
+
+@pytest.fixture(scope="session")
+def launch_base(base: Path, root: Path) -> Path:
+    """Face mode with knowledge, switched on in the tiny base: what the launchers train."""
+    from llava_face_plugin.switch import enable
+
+    out = root / "launch-base"
+    enable(base, preset="light", knowledge="made", out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def train_script(root: Path) -> Path:
+    """Upstream's own train_mem.py, where a source checkout has it."""
+    import llava.train
+
+    folder = root / "checkout" / "llava" / "train"
+    folder.mkdir(parents=True)
+    return Path(shutil.copy(Path(llava.train.__path__[0]) / "train_mem.py", folder))

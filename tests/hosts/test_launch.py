@@ -1,17 +1,14 @@
-"""Real processes: three ways of loading, three launchers, resume after a kill, and the bare environment."""
+"""Real processes: three ways of loading, three launchers, and the bare environment."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava_face_plugin.hosts.doctor import examine
-from llava_face_plugin.switch import enable, read_config
+from llava_face_plugin.switch import read_config
 
 from . import upstream
 
@@ -37,23 +34,6 @@ ZERO = {
               "stage3_param_persistence_threshold": "auto", "stage3_max_live_parameters": 1e9,
               "stage3_max_reuse_distance": 1e9, "stage3_gather_16bit_weights_on_model_save": True},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def face_base(base: Path, root: Path) -> Path:
-    out = root / "launch-base"
-    enable(base, preset="light", knowledge="made", out=out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def train_script(root: Path) -> Path:
-    """Upstream's own train_mem.py, where a source checkout has it."""
-    import llava.train
-
-    folder = root / "checkout" / "llava" / "train"
-    folder.mkdir(parents=True)
-    return Path(shutil.copy(Path(llava.train.__path__[0]) / "train_mem.py", folder))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +120,7 @@ def check_ranks(out: Path, ranks: int, steps: int) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("launcher", ["python", "torchrun", "zero2"])
 def test_unmodified_script_trains_face_mode(
-    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, no_hook: Path, patched_llava: Path,
+    launch_base: Path, base: Path, faces: Path, root: Path, train_script: Path, no_hook: Path, patched_llava: Path,
     launcher: str, way: str,
 ) -> None:  # fmt: skip
     if launcher == "zero2":
@@ -149,7 +129,7 @@ def test_unmodified_script_trains_face_mode(
     other: dict[str, Any] = {}
     if launcher == "zero2":  # --use_cpu would take deepspeed out of the Trainer
         other = {"deepspeed": zero_config(root, "zero2"), "use_cpu": None}
-    arguments = upstream.flags(face_base, base / "clip", faces, out, max_steps=3, **other)
+    arguments = upstream.flags(launch_base, base / "clip", faces, out, max_steps=3, **other)
     start = command("deepspeed" if launcher == "zero2" else launcher, way, train_script)
     result = upstream.run([*start, *arguments], root, **variables(way, no_hook, patched_llava))
     check_trained(out, result, ranks=1 if launcher == "python" else 2)
@@ -158,7 +138,7 @@ def test_unmodified_script_trains_face_mode(
 @pytest.mark.parametrize("stage", ["stage1", "lora"])
 @pytest.mark.parametrize("launcher", ["torchrun", "zero2"])
 def test_other_stages_over_two_processes(
-    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, launcher: str, stage: str
+    launch_base: Path, base: Path, faces: Path, root: Path, train_script: Path, launcher: str, stage: str
 ) -> None:
     out = root / f"llava-{launcher}-{stage}"
     other: dict[str, Any] = {}
@@ -167,7 +147,7 @@ def test_other_stages_over_two_processes(
         other = {"deepspeed": zero_config(root, "zero2"), "use_cpu": None}
     elif stage == "lora":
         other = {"ddp_find_unused_parameters": False}  # upstream's own need (docs/upstream.md)
-    arguments = upstream.flags(face_base, base / "clip", faces, out, stage, max_steps=3, **other)
+    arguments = upstream.flags(launch_base, base / "clip", faces, out, stage, max_steps=3, **other)
     start = command("deepspeed" if launcher == "zero2" else launcher, "hook", train_script)
     result = upstream.run([*start, *arguments], root)
     assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
@@ -179,11 +159,11 @@ def test_other_stages_over_two_processes(
 
 
 @pytest.mark.parametrize("stage", ["finetune", "lora"])
-def test_zero3(face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, stage: str) -> None:
+def test_zero3(launch_base: Path, base: Path, faces: Path, root: Path, train_script: Path, stage: str) -> None:
     pytest.importorskip("deepspeed")
     out = root / f"llava-zero3-{stage}"
     arguments = upstream.flags(
-        face_base, base / "clip", faces, out, stage, max_steps=3, deepspeed=zero_config(root, "zero3"), use_cpu=None,
+        launch_base, base / "clip", faces, out, stage, max_steps=3, deepspeed=zero_config(root, "zero3"), use_cpu=None,
         bf16=True,
     )  # fmt: skip
     result = upstream.run([*command("deepspeed", "hook", train_script), *arguments], root)
@@ -196,83 +176,12 @@ def test_zero3(face_base: Path, base: Path, faces: Path, root: Path, train_scrip
     assert len(gates) == 1 and gates[0].numel() > 1 and gates[0].abs().max() > 0
 
 
-@pytest.fixture
-def process_group() -> Iterator[list[subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize("stage", ["finetune", "lora"])
-def test_kill_and_resume_equals_uninterrupted(
-    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, stage: str,
-    process_group: list[subprocess.Popen[str]],
-) -> None:  # fmt: skip
-    found = {}
-    for name in ("whole", "killed"):
-        out = root / f"llava-{stage}-{name}"
-        # Slow enough to be killed between the checkpoint and the end.
-        arguments = upstream.flags(
-            face_base, base / "clip", faces, out, stage, num_train_epochs=10, max_steps=None, save_steps=4, seed=7,
-            lora_dropout=0.0 if stage == "lora" else None,
-            pretrain_mm_mlp_adapter=adapter(face_base, base, faces, root),
-        )  # fmt: skip
-        start = [sys.executable, str(seeded(train_script)), *map(str, arguments)]
-        if name == "killed":
-            process = subprocess.Popen(
-                start, cwd=root, env=upstream.environment(), text=True, start_new_session=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            process_group.append(process)
-            wait_for(out / "checkpoint-4" / "trainer_state.json", process)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            assert not (out / "trainer_state.json").exists(), "the run ended before it could be killed"
-            for later in out.glob("checkpoint-*"):
-                if int(later.name.split("-")[1]) > 4:
-                    shutil.rmtree(later)
-        result = upstream.run(start, root)
-        assert result.returncode == 0, result.stderr[-4000:]
-        file = "model.safetensors" if stage == "finetune" else "non_lora_trainables.bin"
-        found[name] = load_file(out / file) if stage == "finetune" else torch.load(out / file, weights_only=True)
-    for key, value in found["whole"].items():
-        assert torch.equal(value, found["killed"][key]), key
-
-
-def seeded(train_script: Path) -> Path:
-    """The same script with torch seeded first: upstream draws LoRA weights before it sets its seed."""
-    script = train_script.with_name("seeded.py")
-    script.write_text(
-        f"import runpy, torch\ntorch.manual_seed(0)\nrunpy.run_path({str(train_script)!r}, run_name='__main__')\n"
-    )
-    return script
-
-
-def adapter(face_base: Path, base: Path, faces: Path, root: Path) -> Path:
-    """A stage-1 adapter, so that two runs start alike (upstream does not seed its projector)."""
-    out = root / "llava-start"
-    if not (out / "mm_projector.bin").exists():
-        upstream.train(upstream.flags(face_base, base / "clip", faces, out, "stage1", max_steps=1))
-    return out / "mm_projector.bin"
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: int = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, "the run ended before its first checkpoint"
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.01)
-    time.sleep(0.05)
-
-
 def test_a_bare_environment_still_trains_face_mode(
-    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path
+    launch_base: Path, base: Path, faces: Path, root: Path, train_script: Path
 ) -> None:
     """``srun --export=NONE`` and pdsh hand over next to nothing: the hook needs no variable."""
     out = root / "llava-bare"
-    arguments = upstream.flags(face_base, base / "clip", faces, out, max_steps=2)
+    arguments = upstream.flags(launch_base, base / "clip", faces, out, max_steps=2)
     keep = ["PATH", "HOME"]
     env = {key: os.environ[key] for key in keep if key in os.environ}
     script = root / "cpu_train.py"  # the dry run's variable does not travel either
@@ -291,10 +200,10 @@ def test_a_bare_environment_still_trains_face_mode(
 @pytest.mark.contract
 @pytest.mark.parametrize("absence", ["switched off", "not installed"])
 def test_without_the_plugin_nothing_is_trained(
-    face_base: Path, base: Path, faces: Path, root: Path, train_script: Path, no_hook: Path, absence: str
+    launch_base: Path, base: Path, faces: Path, root: Path, train_script: Path, no_hook: Path, absence: str
 ) -> None:
     out = root / f"llava-absent-{absence.split()[0]}"
-    arguments = upstream.flags(face_base, base / "clip", faces, out, max_steps=2)
+    arguments = upstream.flags(launch_base, base / "clip", faces, out, max_steps=2)
     absent = {"LLAVA_FACE": "0"} if absence == "switched off" else {"PYTHONPATH": str(no_hook)}
     # The shims that let llava train on newer transformers stay: it must be the guard that stops it.
     train = train_script.with_name("train_plain.py")

@@ -17,10 +17,11 @@ from llava_face_plugin.cli.main import app
 from llava_face_plugin.data.datasets import fairface
 from llava_face_plugin.data.knowledge_source import read_source
 from llava_face_plugin.data.manifest import Manifest
+from llava_face_plugin.data.manifest_file import load_manifest, save_manifest
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge import Knowledge, Rule, count, violations
 from llava_face_plugin.knowledge.build import build as build_from
-from llava_face_plugin.knowledge.describe import describe
+from llava_face_plugin.knowledge.summary import summary
 from llava_face_plugin.rulebook import builtin_rules, dump_rules
 
 pytest.importorskip("pyarrow")
@@ -39,7 +40,7 @@ def manifest(dataset: str, vocabulary: tuple[str, ...], rows: int, seed: int, pa
     split = np.tile(np.array([0, 0, 0, 0, 1, 2], dtype=np.int8), rows // 6 + 1)[:rows]
     images = np.array([f"{dataset}/{i}.jpg" for i in range(rows)])
     made = Manifest(dataset, images, split, vocabulary, labels, sources=[{"name": "a.txt", "sha256": "00", "rows": 9}])
-    made.save(path)
+    save_manifest(made, path)
     return labels[split == 0]
 
 
@@ -77,10 +78,10 @@ def test_a_manifest(tmp_path: Path) -> None:
 def test_people_who_are_also_in_a_later_split_are_not_counted(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     manifest("celeba", OURS, 60, 0, path)
-    made = Manifest.load(path)
+    made = load_manifest(path)
     identity = np.arange(60)
     identity[0] = identity[5]  # a train row and a test row of one person
-    dataclasses.replace(made, identity=identity).save(path)
+    save_manifest(dataclasses.replace(made, identity=identity), path)
     whole, fewer = made.attributes[made.split == 0], made.attributes[(made.split == 0) & (np.arange(60) != 0)]
     knowledge, _ = build([path], rules=[])
     assert knowledge.cooccurrence.rows == len(fewer) == len(whole) - 1
@@ -103,7 +104,7 @@ def test_splits_groups_and_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FaceDataError, match="unknown data set 'celebb'"):
         build([path], mappings={"celebb": {}})
     bare = Manifest("bare", np.array(["a.jpg"]), np.zeros(1, dtype=np.int8))
-    bare.save(tmp_path / "bare.parquet")
+    save_manifest(bare, tmp_path / "bare.parquet")
     with pytest.raises(FaceDataError, match="no attributes and no closed-set labels"):
         build([tmp_path / "bare.parquet"])
     with pytest.raises(FaceDataError, match="has no rows of split 'val'"):
@@ -118,7 +119,7 @@ def test_closed_sets_are_counted_and_have_their_rules(tmp_path: Path) -> None:
     made = Manifest(
         "faces", images, np.zeros(300, np.int8), classes={"expression": values}, labels={"expression": label}
     )
-    made.save(tmp_path / "m.parquet")
+    save_manifest(made, tmp_path / "m.parquet")
     knowledge, _ = build([tmp_path / "m.parquet"])
     assert knowledge.vocabulary == tuple(f"expression:{v}" for v in values)
     assert knowledge.cooccurrence.known.tolist() == [250] * 3
@@ -221,7 +222,7 @@ def test_built_in_rules_are_taken_once(tmp_path: Path) -> None:
     rows = {column: np.arange(90, dtype=np.int16) % len(values) for column, values in fairface.CLASSES.items()}
     images = np.array([f"{i}.jpg" for i in range(90)])
     made = Manifest("fairface", images, np.zeros(90, dtype=np.int8), classes=fairface.CLASSES, labels=rows)
-    made.save(tmp_path / "m.parquet")
+    save_manifest(made, tmp_path / "m.parquet")
     knowledge, notes = build([tmp_path / "m.parquet"])
     assert [rule.kind for rule in knowledge.rules] == ["exactly_one"] * 3 and notes == []
     without, _ = build([tmp_path / "m.parquet"], without=["gender", "race"])
@@ -245,7 +246,7 @@ def test_commands(pair: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Pat
     assert "600 rows of celeba+maadface (train), 4 attributes" in text and "are dropped: Odd" in text
     assert "dropped: exactly one of {Male, Bald, Young}" in text and "--max-rate 0.5" in text
     found = json.loads(run("inspect", k, "--json", "--tau", 0.3, "--top", 3))
-    assert found == json.loads(json.dumps(describe(Knowledge.load(k), 0.3, 3)))
+    assert found == json.loads(json.dumps(summary(Knowledge.load(k), 0.3, 3)))
     assert len(found["pairs"]) == 3 and found["pairs"][0]["p"] >= found["pairs"][1]["p"]
     low, high = found["pairs"][0]["interval"]
     assert low < found["pairs"][0]["p"] < high and len(found["attributes"]) == 4

@@ -16,6 +16,7 @@ from llava_face_plugin import switch
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.data.knowledge_source import read_source
 from llava_face_plugin.data.manifest import Manifest
+from llava_face_plugin.data.manifest_file import load_manifest, save_manifest
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge import Knowledge, Rule
 from tests.knowledge.test_build import BALD, MAPPING, OURS, THEIRS, build, manifest, rule_file, run
@@ -89,7 +90,9 @@ def test_labels_are_counted_once(pair: tuple[Path, Path], tmp_path: Path) -> Non
     copied = tmp_path / "copy.parquet"
     copied.write_bytes(ours.read_bytes())
     bare = tmp_path / "bare.parquet"  # which names no label files
-    Manifest("bare", np.array(["a", "b"]), np.zeros(2, np.int8), ("Bald",), np.array([[0], [1]], np.int8)).save(bare)
+    save_manifest(
+        Manifest("bare", np.array(["a", "b"]), np.zeros(2, np.int8), ("Bald",), np.array([[0], [1]], np.int8)), bare
+    )
     build([bare])[0].save(tmp_path / "bare.safetensors")
     for inputs in ([ours, ours], [ours, copied], [ours, first], [first, first], [first, both], [both, theirs],
                    [bare, bare], [bare, tmp_path / "bare.safetensors"]):  # fmt: skip
@@ -103,7 +106,7 @@ def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
     rows = {"expression": np.array([0, 1] * 30, dtype=np.int16)}
     images = np.array([f"{i}.jpg" for i in range(60)])
     made = Manifest("other", images, np.zeros(60, np.int8), classes={"expression": ("sad", "happy")}, labels=rows)
-    made.save(tmp_path / "b.parquet")
+    save_manifest(made, tmp_path / "b.parquet")
     with pytest.raises(FaceDataError, match=r"b.parquet: none of its attributes .*--mapping\) of 'other'"):
         build([tmp_path / "a.parquet", tmp_path / "b.parquet"])
     extended = {"other": {"expression:sad": "Sad"}}  # a name that none of ours has: it becomes one
@@ -141,16 +144,15 @@ def test_groups_that_an_input_left_out_stay_out(pair: tuple[Path, Path], tmp_pat
 
 def test_one_data_set_at_a_time(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Manifest]] = []
-    load = Manifest.load
 
-    def watched(path: str | Path) -> Manifest:
+    def watched(path: Path) -> Manifest:
         gc.collect()
         assert not [manifest for manifest in alive if manifest() is not None]
-        found = load(path)
+        found = load_manifest(path)
         alive.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(Manifest, "load", watched)
+    monkeypatch.setattr("llava_face_plugin.data.knowledge_source.load_manifest", watched)
     sources = [read_source(path, "train") for path in pair]
     assert all(callable(source.content) for source in sources)  # no labels are held
     monkeypatch.setattr("llava_face_plugin.knowledge.build._CHUNK", 7)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from llava_face_plugin.knowledge import count, edges, load_rules, violations, weigh
+from llava_face_plugin.knowledge.check import Entailment
 from llava_face_plugin.knowledge.mine import mine
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES
 from llava_face_plugin.rulebook import Rule
@@ -56,6 +57,9 @@ def by_hand(rule: Rule, labels: np.ndarray) -> tuple[int, int]:
         applies = holds(rule.if_).all(axis=0)
         return int((applies & ~holds(rule.then).any(axis=0)).sum()), int(applies.sum())
     each = holds(rule.of)
+    if rule.kind == "at_least_one":
+        assert len(each) == 2
+        return int((~each).all(axis=0).sum()), int((~each).sum(axis=1).min())
     rows = each.sum(axis=1).min() if len(each) == 2 else each.any(axis=0).sum()
     return int((each.sum(axis=0) > 1).sum()), int(rows)
 
@@ -83,9 +87,11 @@ def test_drafts_quote_celeba_rightly(name: str, whole: tuple[np.ndarray, np.ndar
     for rule in load_rules(name):
         assert "not measured on" in rule.source, rule.text()
         found = re.search(r"broken in (\d+) of (\d+) rows there", rule.source)
+        assert (found is not None) == (set(rule.attributes()) <= set(vocabulary)), rule.text()
         if found is not None:
             quoted += 1
             assert (int(found[1]), int(found[2])) == violations(rule, whole[0], vocabulary), rule.text()
+            assert int(found[1]) < 0.02 * int(found[2]), rule.text()
     assert quoted > 8
 
 
@@ -181,14 +187,15 @@ def test_train_counts_of_the_official_file(train: np.ndarray) -> None:
 def test_mining_finds_the_sheets_hard_rules(train: np.ndarray) -> None:
     pytest.importorskip("pysat")
     mined = mine(count(CELEBA_ATTRIBUTES, [train]))
-    clauses = {frozenset(proposal.rule.clauses()[0]) for proposal in mined.kept}
-    for rule in (
-        Rule("exclusion", of=("Bald", "Bangs")), Rule("implication", ("Mustache",), ("Male",)),
-        Rule("implication", ("Sideburns",), ("Male",)), Rule("implication", ("5_o_Clock_Shadow",), ("Male",)),
-        Rule("implication", ("Wearing_Lipstick",), ("No_Beard",)), Rule("exclusion", of=("Heavy_Makeup", "Male")),
-    ):  # fmt: skip
-        assert frozenset(rule.clauses()[0]) in clauses, rule.text()
     texts = {proposal.rule.text() for proposal in mined.kept}
+    with Entailment([proposal.rule for proposal in mined.kept]) as solver:
+        for rule in (
+            Rule("exclusion", of=("Bald", "Bangs")), Rule("implication", ("Mustache",), ("Male",)),
+            Rule("implication", ("Sideburns",), ("Male",)), Rule("implication", ("5_o_Clock_Shadow",), ("Male",)),
+            Rule("implication", ("Wearing_Lipstick",), ("No_Beard",)), Rule("exclusion", of=("Heavy_Makeup", "Male")),
+        ):  # fmt: skip
+            assert solver.because(range(len(mined.kept)), rule.clauses()[0]) is not None, rule.text()
+    assert texts >= {"not both Bald and Bangs", "5_o_Clock_Shadow => Male", "at least one of {No_Beard, Male}"}
     assert not texts & {"Bald => Receding_Hairline", "5_o_Clock_Shadow => not No_Beard", "Double_Chin => Chubby"}
     for proposal in mined.kept:  # against the labels, counted by the rule's words
         violated, applicable = by_hand(proposal.rule, train)

@@ -16,7 +16,7 @@ from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.knowledge import Knowledge, Rule, check_rules, load_rules
 from llava_face_plugin.knowledge import file as knowledge_file
 from llava_face_plugin.knowledge.build import build, knowledge_source
-from llava_face_plugin.knowledge.describe import describe
+from llava_face_plugin.knowledge.summary import summary
 from llava_face_plugin.rulebook import builtin_rules, dump_rules
 
 NAMES = ("Bald", "Wearing_Hat", "Male", "Bangs")
@@ -128,7 +128,7 @@ def test_500_wrong_knowledge_headers_and_counts(version: int, tmp_path: Path) ->
             loaded = Knowledge.load(path)
             loaded.cooccurrence.check()
             check_rules(loaded.rules, loaded.vocabulary)
-            json.dumps(describe(loaded))
+            json.dumps(summary(loaded))
             split = str(loaded.meta.get("split", "unknown"))
             build([knowledge_source(path, split)], split=split, max_rate=1.0)
     assert refused > 120

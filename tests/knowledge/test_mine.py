@@ -11,11 +11,12 @@ from llava_face_plugin.knowledge.cooccurrence import wilson
 from llava_face_plugin.knowledge.mine import Mined, Proposal, mine, mine_file
 
 pytest.importorskip("pysat")
+EITHER = "at least one of {k, h}"  # without k are fewer than without h
 
 
 def planted(rows: int = 20_000, seed: int = 0) -> tuple[tuple[str, ...], np.ndarray]:
     """a => b => c (so a => c), d and e never together, x => not y (x is rare, y is not), always is (nearly) everyone,
-    Male alone has g, and noise in noise."""
+    Male alone has g, who has not h has k, and noise in noise."""
     rng = np.random.default_rng(seed)
 
     def draw(p: float) -> np.ndarray:
@@ -29,10 +30,11 @@ def planted(rows: int = 20_000, seed: int = 0) -> tuple[tuple[str, ...], np.ndar
     e = ~d & draw(0.4)
     y = draw(0.6)
     x = ~y & draw(0.03)
-    male = draw(0.5)
+    male, h = draw(0.5), draw(0.4)
+    k = ~h | draw(0.7)
     columns = {
         "a": a, "b": b, "c": c, "d": d, "e": e, "x": x, "y": y, "always": draw(0.999), "Male": male,
-        "g": male & draw(0.5), "noise": draw(0.3), "tiny": male & draw(0.002),
+        "g": male & draw(0.5), "h": h, "k": k, "noise": draw(0.3), "tiny": male & draw(0.002),
     }  # fmt: skip
     return tuple(columns), np.stack(list(columns.values()), axis=1).astype(np.int8)
 
@@ -44,7 +46,7 @@ def found(mined: Mined) -> dict[str, Proposal]:
 def test_what_is_planted_is_found_and_nothing_else() -> None:
     names, labels = planted()
     mined = mine(count(names, [labels]))
-    assert set(found(mined)) == {"a => b", "b => c", "not both e and d", "not both x and y", "g => Male"}
+    assert set(found(mined)) == {"a => b", "b => c", "not both e and d", "not both x and y", "g => Male", EITHER}
     assert mined.folded == 1  # a => c
     for proposal in mined.kept:
         assert (proposal.violated, proposal.support) == violations(proposal.rule, labels, names)  # as build counts
@@ -60,6 +62,9 @@ def test_support_rate_and_chance_are_limits() -> None:
     counts = count(names, [labels])
     assert "not both x and y" not in found(mine(counts, min_support=2000))
     assert "y => not x" in found(mine(counts, min_support=2000))  # y is not rare
+    without_h = (labels[:, names.index("h")] == 0).sum()
+    assert EITHER not in found(mine(counts, min_support=4000)) and without_h > 8000
+    assert "not h => k" in found(mine(counts, min_support=4000))
     assert "tiny => Male" not in found(mine(counts, min_support=5))  # ~20 rows of 20 could be luck
     assert "tiny => Male" in found(mine(counts, min_support=5, max_rate=0.3, max_of_chance=0.5))
     strict = mine(counts, max_rate=0.0001)
@@ -104,7 +109,7 @@ def test_what_the_files_own_rules_say_is_not_proposed_again() -> None:
     ]
     knowledge = Knowledge.build((*names, "q"), [np.pad(labels, ((0, 0), (0, 1)))], own, 1.0, {"split": "train"})
     mined, text = mine_file(knowledge, "k")
-    assert set(found(mined)) == {"b => c", "not both x and y", "g => Male"} and mined.folded == 3
+    assert set(found(mined)) == {"b => c", "not both x and y", "g => Male", EITHER} and mined.folded == 3
     assert "3 more follow from these and the file's own rules" in text
 
 

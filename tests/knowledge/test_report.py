@@ -13,8 +13,8 @@ import pytest
 
 from llava_face_plugin.errors import FaceConfigError, FaceDataError
 from llava_face_plugin.knowledge import Knowledge, Rule, plots
-from llava_face_plugin.knowledge.describe import rule_report, strongest
 from llava_face_plugin.knowledge.report import write_report
+from llava_face_plugin.knowledge.summary import rule_report, strongest
 
 pytest.importorskip("matplotlib", reason="needs the extra plots")
 pytest.importorskip("networkx", reason="needs the extra knowledge")

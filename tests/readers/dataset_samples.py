@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mat_samples import lfwa
 from sample_parts import TEST, TRAIN, VAL, Truth, bin_of, text, touch
 from video_samples import celebvhq, cremad, dfew, ferv39k, mafw
 
@@ -174,7 +175,7 @@ SAMPLES: dict[str, Callable[[Path, np.random.Generator], Truth]] = {
     f.__name__: f
     for f in (
         affectnet, affectnet7, celebvhq, cremad, dfew, fairface, fer2013, ferplus, ferv39k, lfw_attributes,
-        maadface, mafw, rafdb, utkface,
+        lfwa, maadface, mafw, rafdb, utkface,
     )
 }  # fmt: skip
 

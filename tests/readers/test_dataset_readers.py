@@ -39,6 +39,7 @@ CLASSES = {
     },
     "ferv39k": {"expression": VIDEO},
     "lfw_attributes": {},
+    "lfwa": {},
     "maadface": {},
     "mafw": {
         "expression": (
@@ -58,7 +59,7 @@ CLASSES = {
 """The order of every closed set: changing one changes the meaning of stored manifests."""
 
 NAMES = sorted(SAMPLES)
-WIDTHS = {"maadface": 47, "lfw_attributes": 73, "celebvhq": 83}
+WIDTHS = {"maadface": 47, "lfw_attributes": 73, "lfwa": 40, "celebvhq": 83}
 
 
 def sample(name: str, root: Path, seed: int = 0) -> Truth:
@@ -193,7 +194,7 @@ def test_images_may_lie_elsewhere(name: str, tmp_path: Path) -> None:
     truth = sample(name, root)
     prefix = read(name, root).images[0]
     top = {"affectnet": 1, "affectnet7": 1, "celebvhq": 2, "cremad": 1, "dfew": 2, "ferv39k": 1, "lfw_attributes": 1,
-           "mafw": 2, "rafdb": 2}.get(name, 0)  # fmt: skip
+           "lfwa": 1, "mafw": 2, "rafdb": 2}.get(name, 0)  # fmt: skip
     parts = str(prefix).split("/")[:top]
     if top:
         (root / "/".join(parts)).rename(other)

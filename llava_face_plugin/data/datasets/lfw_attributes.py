@@ -1,8 +1,8 @@
 """LFW with the 73 attributes of Kumar et al. (ICCV 2009): ``lfw_attributes.txt``, 13,143 rows.
 
 This is the common text file of real-valued scores of attribute classifiers. It is not LFWA (Liu et al., 2015, 40
-names of CelebA): LFWA's own ``.mat`` files are not read. Layout as published and as in public loaders; not checked
-on real files.
+names of CelebA), which is the data set ``lfwa``. Layout as published and as in public loaders; not checked on real
+files.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _comments(lines: list[bytes]) -> int:
 
 INFO = DatasetInfo(
     name="lfw_attributes",
-    title="LFW attributes (73 scores; not LFWA: its .mat of 40 attributes is not read)",
+    title="LFW attributes (73 scores; LFWA is `lfwa`)",
     citation="Kumar, Berg, Belhumeur and Nayar, Attribute and Simile Classifiers for Face Verification, ICCV 2009; "
     "images: Huang et al., Labeled Faces in the Wild, 2007",
     licence="LFW is public for research; terms of the attribute file not checked",

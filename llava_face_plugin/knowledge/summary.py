@@ -18,7 +18,7 @@ STRONGEST = 60
 """How many p_ij the report lists."""
 
 
-def describe(knowledge: Knowledge, tau: float = 0.4, top: int = 20) -> dict[str, Any]:
+def summary(knowledge: Knowledge, tau: float = 0.4, top: int = 20) -> dict[str, Any]:
     """JSON-ready: dataset, split, rows, sources, attributes, pairs (the ``top`` strongest p_ij of attributes with at
     least 50 rows), edges at ``tau``, rules (``rule_report``), and (A, A) lists of lists: the counts ``joint``,
     ``support`` and ``both`` of ``Cooccurrence``, and P. Raises ``FaceConfigError`` unless 0 <= tau <= 1."""
