@@ -30,8 +30,8 @@ def _list(wanted: bool) -> None:
     for name in BENCHMARKS:
         b = BENCHMARKS[name]
         files = "".join(f"\n    {line}" for line in b.layout.splitlines())
-        made_from = f"manifest of {' or '.join(b.datasets)}" if b.datasets else f"its own files below --root:{files}"
-        typer.echo(f"{name}\n  {b.title}\n  split {b.split}; from the {made_from}\n")
+        made_from = f"the manifest of {' or '.join(b.datasets)}" if b.datasets else f"files below --root:{files}"
+        typer.echo(f"{name}\n  {b.title}\n  split {b.split}; from {made_from}\n")
     raise typer.Exit
 
 
