@@ -37,7 +37,7 @@ class Question:
     kind: str
     """One of ``KINDS``: how the answer is read."""
     question: str
-    """Without options and without the hint how to answer: tasks add these."""
+    """Without options and without the hint how to answer: tasks add these. Of kind ``text``: the whole prompt."""
     answer: tuple[str, ...]
     """Gold: ``("yes",)``, a letter of ``options``, a number as text, any of ``options`` for labels, text."""
     topic: str

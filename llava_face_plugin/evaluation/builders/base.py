@@ -117,7 +117,7 @@ def build(
         licence = _from_manifest(source, benchmark, manifest, options)
     questions = list(options.progress(benchmark.questions(source), f"{benchmark.task}: questions"))
     if options.limit is not None and not benchmark.datasets:
-        questions = _limited(questions, options.limit, options.seed)
+        questions = _limited(source, questions, options.limit)
     if options.verify:
         questions = list(_readable(source, questions, options.progress))
     dataset = source.manifest.dataset if source.manifest is not None else benchmark.task.removeprefix("face_")
@@ -164,11 +164,12 @@ def _from_manifest(source: Source, benchmark: Benchmark, path: Path | None, opti
     return DATASETS[m.dataset].licence if m.dataset in DATASETS else ""
 
 
-def _limited(questions: list[Question], limit: int, seed: int) -> list[Question]:
+def _limited(source: Source, questions: list[Question], limit: int) -> list[Question]:
     images = sorted({q.image_id for q in questions})
     if limit >= len(images):
         return questions
-    kept = set(np.random.default_rng(seed).choice(images, limit, replace=False).tolist())
+    source.notes.append(f"{limit} images by seed {source.seed}: not the whole benchmark")
+    kept = set(np.random.default_rng(source.seed).choice(images, limit, replace=False).tolist())
     return [q for q in questions if q.image_id in kept]
 
 
