@@ -15,6 +15,7 @@ FLOORS = (
     ("rulebook", "parser_config"),
     ("config", "guard"),
     ("maps",),
+    ("reports",),
     ("parsing",),
     ("segment",),
     ("encoders",),

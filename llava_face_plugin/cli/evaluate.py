@@ -47,7 +47,7 @@ def evaluate(
     from rich.console import Console
 
     from ..errors import FaceConfigError
-    from ..evaluation import run
+    from ..evaluation import lmms_process, run
 
     console = Console(stderr=True)
     asked = run.Model(runner, model.resolve() if model else None, model_args.strip().strip(","))
@@ -55,7 +55,8 @@ def evaluate(
         raise FaceConfigError(f"{model}: no such model directory")
     settings = run.Settings(device, batch_size, limit, processes)
     out = out.resolve()
-    run.lmms_process.check(asked, settings, out)
+    # Before the question files are read, which takes a while.
+    lmms_process.check(asked, settings, out)
     jobs = run.plan(_index(include), [t.strip() for t in tasks.split(",") if t.strip()], questions, limit)
     signal.signal(signal.SIGTERM, _terminated)
     try:

@@ -60,8 +60,7 @@ def questions(
     from rich.progress import track
 
     from ..errors import FaceConfigError, FaceDataError
-    from ..evaluation.builders import BENCHMARKS, BuildOptions, build
-    from ..evaluation.tasks import fitting
+    from ..evaluation.builders import BENCHMARKS, BuildOptions, build, fitting
 
     console = Console(stderr=True)
     pairs = [text.partition("=") for text in set_ or []]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FaceHostError
-from ..maps.files import atomic_path
+from ..reports.figures import new_figure, plain, save, shortened
 from .cooccurrence import Cooccurrence, wilson
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 KEPT, DROPPED, LIMIT = "#0072B2", "#D55E00", "#222222"  # Okabe and Ito's, told apart by the colour-blind
 _GAIN = ("#2166AC", "#8C8C8C", "#B2182B")  # from less to more; the middle is dark enough for a thin line on white
-_DPI = 150
 _MIDDLE = 4.5  # inches: the width of the axes of the bars
 
 
@@ -43,17 +42,17 @@ def plot_conditional(
     else:
         p, names = np.asarray(cooc_or_P), list(vocabulary or map(str, range(len(cooc_or_P))))
     side = 4.0 + 0.24 * len(names)  # inches: leaves a 7-point label its own line
-    figure = _figure(side + 1.0, side)
+    figure = new_figure(side + 1.0, side)
     axes = figure.add_subplot()
     axes.set_facecolor("0.8")
     image = axes.imshow(p, cmap="viridis", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(names)), map(_plain, names), rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), map(_plain, names), fontsize=7)
+    axes.set_xticks(range(len(names)), map(plain, names), rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), map(plain, names), fontsize=7)
     axes.set_xlabel("attribute j")
     axes.set_ylabel("given attribute i")
     axes.set_title(title, fontsize=11)
     figure.colorbar(image, ax=axes, label="p(j | i)", shrink=0.8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_priors(cooc: Cooccurrence, path: str | Path, title: str) -> None:
@@ -67,7 +66,7 @@ def plot_priors(cooc: Cooccurrence, path: str | Path, title: str) -> None:
     axes.set_xlim(0.0, 1.0)
     axes.set_xlabel("p(i), among the rows where i is known")
     axes.set_title(title, fontsize=11)
-    _save(axes.figure, path)
+    save(axes.figure, path)
 
 
 def plot_violations(report: Sequence[Mapping[str, Any]], max_rate: float, path: str | Path, title: str) -> None:
@@ -95,7 +94,7 @@ def plot_violations(report: Sequence[Mapping[str, Any]], max_rate: float, path: 
         axes.barh([np.nan], [np.nan], color=colour, label=label)
     axes.figure.legend(loc="outside lower right", fontsize=7, ncols=2, frameon=False)
     axes.set_title(title, fontsize=11)
-    _save(axes.figure, path)
+    save(axes.figure, path)
 
 
 def plot_graph(edges: Edges, vocabulary: Sequence[str], path: str | Path, title: str, prior: np.ndarray) -> None:
@@ -109,7 +108,7 @@ def plot_graph(edges: Edges, vocabulary: Sequence[str], path: str | Path, title:
     joined = [name for name in vocabulary if any(name in arrow[:2] for arrow in arrows)]
     alone = [name for name in vocabulary if name not in set(joined)]
     side = 6.0 + 1.1 * len(joined) ** 0.5
-    figure = _figure(side + 1.0, side)
+    figure = new_figure(side + 1.0, side)
     axes = figure.add_subplot()
     axes.set_axis_off()
     figure.suptitle(title, fontsize=11)  # the figure's, not the axes': these stand left of a scale
@@ -129,15 +128,15 @@ def plot_graph(edges: Edges, vocabulary: Sequence[str], path: str | Path, title:
         )  # fmt: skip
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "0.6", "linewidth": 0.6}
     for name in joined:
-        axes.text(*places[name], _plain(name), fontsize=8, ha="center", va="center", bbox=box, zorder=5)
+        axes.text(*places[name], plain(name), fontsize=8, ha="center", va="center", bbox=box, zorder=5)
     if joined:
         for limits, values in zip((axes.set_xlim, axes.set_ylim), zip(*places.values(), strict=True), strict=True):
             limits(min(values) - 0.8, max(values) + 0.8)  # room for half a name
         figure.colorbar(colours, ax=axes, shrink=0.5, label="p(j | i) - p(j); width: p(j | i)")
     if alone:
         text = textwrap.fill(f"without an edge: {', '.join(alone)}", width=int(13 * side))
-        figure.supxlabel(_plain(text), fontsize=8, x=0.02, ha="left")
-    _save(figure, path)
+        figure.supxlabel(plain(text), fontsize=8, x=0.02, ha="left")
+    save(figure, path)
 
 
 def _layout(
@@ -187,14 +186,14 @@ def _bars(
     """Horizontal bars from the top down, whiskers where ``known``, notes at the right edge. Returns the axes."""
     longest = max(map(len, labels), default=0)
     width = _MIDDLE + 0.065 * min(longest, 80) + 1.6
-    figure = _figure(width, 1.4 + 0.2 * max(len(labels), 2))
+    figure = new_figure(width, 1.4 + 0.2 * max(len(labels), 2))
     axes = figure.add_subplot()
     places = np.arange(len(labels))
     axes.barh(places, values, color=colours, height=0.7)
     at = np.flatnonzero(known)
     whiskers = np.maximum(np.stack([values - low, high - values])[:, at], 0.0)
     axes.errorbar(values[at], at, xerr=whiskers, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
-    axes.set_yticks(places, [_plain(_shortened(label)) for label in labels], fontsize=7)
+    axes.set_yticks(places, [plain(shortened(label)) for label in labels], fontsize=7)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     right = axes.twinx()
     right.set_ylim(axes.get_ylim())
@@ -204,29 +203,3 @@ def _bars(
         axes.spines[side].set_visible(False)
         right.spines[side].set_visible(False)
     return axes
-
-
-def _save(figure: Any, path: str | Path) -> None:
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format=Path(path).suffix[1:])
-
-
-def _figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of that many inches."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise FaceHostError(f"pictures need matplotlib: pip install 'llava-face-plugin[plots]' ({error})") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain(text: str) -> str:
-    """Text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")
-
-
-def _shortened(text: str, limit: int = 80) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

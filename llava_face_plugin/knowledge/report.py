@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..errors import FaceDataError
 from ..maps.files import atomic_path
+from ..reports.page import html_page, html_picture, html_table
 from . import plots
 from .cooccurrence import Cooccurrence
 from .file import Knowledge
@@ -21,17 +21,6 @@ _NOTE = (
     "These are counts of labels: of what the annotators of this data set wrote down. They describe the data set, not "
     "people, and rules that link attributes to gender describe how it was annotated."
 )
-_STYLE = """
-:root { color-scheme: light dark; --line: #ddd; --soft: #666; --kept: #0072b2; --dropped: #b84e00 }
-@media (prefers-color-scheme: dark) { :root { --line: #444; --soft: #aaa; --kept: #56b4e9; --dropped: #f0894a } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-figure { margin: 1rem 0 } img { max-width: 100%; height: auto; background: white; border-radius: 4px }
-figcaption, .note { color: var(--soft) }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
-th.n, td.n { text-align: right; white-space: nowrap } .kept { color: var(--kept) } .dropped { color: var(--dropped) }
-"""
 
 
 def write_report(knowledge: Knowledge, out: Path, tau: float = 0.4) -> list[Path]:
@@ -61,7 +50,7 @@ def write_report(knowledge: Knowledge, out: Path, tau: float = 0.4) -> list[Path
     plots.plot_graph(kept_edges, counts.vocabulary, files["graph"], titled["graph"], counts.prior())
     if rules:
         plots.plot_violations(rules, limit, files["violations"], titled["violations"])
-    pictures = {name: _picture(path, titled[name]) for name, path in files.items()}
+    pictures = {name: html_picture(path, titled[name]) for name, path in files.items()}
     text = _page(knowledge, rules, pictures, tau, sum(map(len, kept_edges.values())))
     page = out / "report.html"
     with atomic_path(page) as temporary:
@@ -84,21 +73,15 @@ def _page(
     name = escape(_dataset(knowledge))
     dropped = f"{len(rules) - kept} dropped, because more than {100 * max_rate(knowledge):g} % of the rows break them"
     rule_part = pictures.get("violations", "") + _rule_table(rules) if rules else "<p>None.</p>"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Facial knowledge: {name}</title><style>{_STYLE}</style></head><body>
-<h1>Facial knowledge: {name}</h1>
+    body = f"""<h1>Facial knowledge: {name}</h1>
 <p>{escape(_protocol(knowledge, tau))}</p><p class="note">{escape(_NOTE)}</p>
 {_facts(knowledge)}
 <h2>Attributes</h2>{_vocabulary_table(knowledge)}{pictures["priors"]}
 <h2>What goes with what</h2>{pictures["conditional"]}
 <h3>The strongest p(j | i)</h3>{_pair_table(knowledge.cooccurrence)}
 <h2>The graph</h2><p>{arrows} edges at tau {tau:g}.</p>{pictures["graph"]}
-<h2>Rules</h2><p>{kept} kept, {dropped}.</p>{rule_part}
-</body></html>
-"""
+<h2>Rules</h2><p>{kept} kept, {dropped}.</p>{rule_part}"""
+    return html_page(f"Facial knowledge: {_dataset(knowledge)}", body)
 
 
 def _protocol(knowledge: Knowledge, tau: float) -> str:
@@ -117,7 +100,7 @@ def _facts(knowledge: Knowledge) -> str:
         if key not in ("rule_report", "rows"):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             rows.append(({"created_by": "plugin version"}.get(key, key.replace("_", " ")), text))
-    return _table(("about the file", ""), rows)
+    return html_table(("about the file", ""), rows)
 
 
 def _vocabulary_table(knowledge: Knowledge) -> str:
@@ -131,7 +114,7 @@ def _vocabulary_table(knowledge: Knowledge) -> str:
         )
         for row in attributes(knowledge)
     ]
-    return _table(("attribute", "prompt", "#n_i", "#known", "#prior"), rows)
+    return html_table(("attribute", "prompt", "#n_i", "#known", "#prior"), rows)
 
 
 def _pair_table(counts: Cooccurrence) -> str:
@@ -140,7 +123,7 @@ def _pair_table(counts: Cooccurrence) -> str:
          f"{row['n']:,}", _percent(row["prior"]))
         for row in pairs(counts, STRONGEST)
     ]  # fmt: skip
-    return _table(("given i", "also j", "#p(j | i)", "#95 % interval", "#m_ij", "#n_i", "#p(j)"), rows)
+    return html_table(("given i", "also j", "#p(j | i)", "#95 % interval", "#m_ij", "#n_i", "#p(j)"), rows)
 
 
 def _rule_table(rules: Sequence[Mapping[str, Any]]) -> str:
@@ -154,27 +137,7 @@ def _rule_table(rules: Sequence[Mapping[str, Any]]) -> str:
              "kept" if rule["kept"] else "dropped")
         )  # fmt: skip
     head = ("rule", "group", "source", "#applies to", "#broken by", "#rate", "#95 % interval", "#weight", "")
-    return _table(head, rows)
-
-
-_MARKED = {"kept": ' class="kept"', "dropped": ' class="dropped"'}
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Escaped; columns whose heading begins with # are numbers."""
-    number = [' class="n"' if text.startswith("#") else "" for text in head]
-    top = "".join(f"<th{kind}>{escape(text.lstrip('#'))}</th>" for kind, text in zip(number, head, strict=True))
-    body = []
-    for row in rows:
-        cells = zip(number, row, strict=True)
-        body.append("".join(f"<td{_MARKED.get(text, kind)}>{escape(text)}</td>" for kind, text in cells))
-    lines = "\n".join(f"<tr>{cells}</tr>" for cells in body)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{lines}\n</tbody></table></div>\n'
-
-
-def _picture(path: Path, title: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{data}"></figure>\n'
+    return html_table(head, rows)
 
 
 def _dataset(knowledge: Knowledge) -> str:

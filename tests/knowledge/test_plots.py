@@ -98,7 +98,7 @@ def test_thin_arrows_are_seen_and_the_title_is_the_figures(tmp_path: Path, monke
     """An edge that tells nothing beyond the prior is gray, but not paler than a line on white may be."""
     pytest.importorskip("networkx", reason="needs the extra knowledge")
     figures: list[Any] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, _: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, _: figures.append(figure))
     plots.plot_graph({"a": {"b": 0.2}}, ("a", "b"), tmp_path / "g.png", "the title", np.array([0.2, 0.2]))
     (arrow,) = figures[0].axes[0].patches
     red, _, _, alpha = arrow.get_edgecolor()

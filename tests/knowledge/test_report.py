@@ -122,8 +122,8 @@ def test_rules_with_their_counts_and_fate(written: list[Path], knowledge: Knowle
 
 def test_the_pictures_name_the_split(knowledge: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Any] = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, path: (figures.append(figure), save(figure, path)))
     write_report(knowledge, tmp_path)
     titles = [figure.get_suptitle() or figure.axes[0].get_title() for figure in figures]
     assert len(titles) == 4 and all("split 'train', 1,000 rows" in title for title in titles)

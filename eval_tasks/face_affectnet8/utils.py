@@ -1,0 +1,5 @@
+"""AffectNet-8: one of the expressions."""
+
+from llava_face_plugin.evaluation.scoring import CHOICE, scorer
+
+process_results = scorer(*CHOICE)

@@ -1,0 +1,5 @@
+"""CelebA: 40 yes/no questions an image."""
+
+from llava_face_plugin.evaluation.scoring import YES_NO, scorer
+
+process_results = scorer(*YES_NO)

@@ -1,0 +1,1 @@
+"""What all reports share: the frame of a page, tables, pictures."""
