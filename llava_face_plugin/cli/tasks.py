@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,8 @@ def _list(wanted: bool) -> None:
         b = BENCHMARKS[name]
         files = "".join(f"\n    {line}" for line in b.layout.splitlines())
         made_from = f"the manifest of {' or '.join(b.datasets)}" if b.datasets else f"files below --root:{files}"
-        typer.echo(f"{name}\n  {b.title}\n  split {b.split}; from {made_from}\n")
+        settings = "".join(f"\n  --set {key}={value}" for key, value in b.settings.items())
+        typer.echo(f"{name}\n  {b.title}\n  split {b.split}; from {made_from}{settings}\n")
     raise typer.Exit
 
 
@@ -66,15 +68,20 @@ def questions(
     pairs = [text.partition("=") for text in set_ or []]
     if bad := [text for text, (key, _, value) in zip(set_ or [], pairs, strict=True) if not key or not value]:
         raise FaceConfigError(f"--set {bad[0]}: expected KEY=VALUE")
+    settings = {key: value for key, _, value in pairs}
     options = BuildOptions(
-        split, seed, limit, verify, {key: value for key, _, value in pairs},
-        lambda what, doing: track(what, description=doing, console=console, transient=True),
+        split, seed, limit, verify,
+        progress=lambda what, doing: track(what, description=doing, console=console, transient=True),
     )  # fmt: skip
     chosen = [BENCHMARKS[name] for name in tasks] if tasks else fitting(manifest)
+    known = {name for benchmark in chosen for name in benchmark.settings}
+    if unknown := sorted(settings.keys() - known):
+        raise FaceConfigError(f"--set {unknown[0]}: these tasks have {', '.join(sorted(known)) or 'no settings'}")
     failed: list[FaceDataError] = []
     for benchmark in chosen:
         try:
-            path, header = build(benchmark, root, out, manifest, options)
+            own = {name: value for name, value in settings.items() if name in benchmark.settings}
+            path, header = build(benchmark, root, out, manifest, replace(options, settings=own))
         except FaceDataError as error:
             if tasks:
                 raise

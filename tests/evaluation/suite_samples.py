@@ -12,6 +12,7 @@ from PIL import Image
 from llava_face_plugin.evaluation.builders import BENCHMARKS, BuildOptions, build
 from llava_face_plugin.evaluation.builders.human_bench import PARTS
 from llava_face_plugin.evaluation.questions import Header, load_questions
+from llava_face_plugin.evaluation.suites.faba_words import CODE
 
 TASKS = {
     "facexbench": ("face_facexbench",),
@@ -151,12 +152,29 @@ def faba_row(number: int, label: Any, reference: str) -> dict[str, Any]:
     return row if label is None else row | {"label": label, "gpt4": reference}
 
 
+EMOLA_CODE = """import a_module_that_is_not_there
+
+raise RuntimeError("this file is read, never run")
+emotion_list = {
+    "happiness": ["elated", "glee"], "neutral": ["placid", "even"], "surprise": ["stunned", "odd"],
+    "fear": ["dread", 'odd'], "disgust": ["queasy", "cross"],
+    "anger": ["cross", "livid"], "sadness": ["gloomy", "tearful"],
+}
+
+
+def remove_neg_sentences(text):
+    negative_words = ['un', "hardly"]
+"""
+"""A stand-in for EmoLA's ``eval_FABA.py``, with words of our own."""
+
+
 def faba(root: Path) -> Path:
-    """``FABAInstruct/eval``: rows as the repository's code reads them, and one as its README shows them."""
+    """``FABAInstruct/eval``: rows as the repository's code reads them; beside it a clone of EmoLA."""
+    write(root / "EmoLA" / CODE, EMOLA_CODE)
     emotions = [
         faba_row(0, "Happiness", "The person is smiling. The mouth is open."),
         faba_row(1, 1, "The corners of the lips are down. Sadness."),
-        faba_row(2, None, "The person appears calm."),
+        faba_row(2, "Neutral", "The person appears placid."),
     ]
     units = [
         faba_row(0, "6, 12", "1. AU6 - Cheek Raiser. 2. AU12 - Lip Corner Puller."),
@@ -170,6 +188,11 @@ def faba(root: Path) -> Path:
 
 
 MAKERS = {"facexbench": facexbench, "human_bench": human_bench, "facebench": facebench, "faba": faba}
+
+
+def settings(root: Path) -> dict[str, str]:
+    """What ``--set`` needs for the suite made at ``root``."""
+    return {"emola": str(root / "EmoLA")} if (root / "EmoLA").is_dir() else {}
 
 
 def built(task: str, root: Path, out: Path, **options: Any) -> tuple[Header, list[dict[str, Any]]]:

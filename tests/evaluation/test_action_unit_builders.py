@@ -67,7 +67,7 @@ def bp4d(root: Path, clips: tuple[str, ...] = ("F001_T1", "M005_T8"), start: int
 
 
 def asked(task: str, root: Path, **options: str) -> tuple[list[Question], Source]:
-    source = Source(root, "test", 0, options=options)
+    source = BENCHMARKS[task].source(root, "test", settings=options)
     return list(BENCHMARKS[task].questions(source)), source
 
 

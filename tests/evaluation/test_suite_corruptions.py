@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from suite_samples import MAKERS, TASKS, built
+from suite_samples import MAKERS, TASKS, built, settings
 
 from llava_face_plugin.errors import FaceDataError
 
@@ -68,7 +68,7 @@ def test_damaged_annotations(suite: str, damage: Any, tmp_path: Path) -> None:
         path.write_bytes(damage(whole[path], draw))
         for task in TASKS[suite][:1] if suite == "human_bench" else TASKS[suite]:
             try:
-                header, rows = built(task, root, tmp_path / "q", verify=False)
+                header, rows = built(task, root, tmp_path / "q", verify=False, settings=settings(root))
             except FaceDataError as error:
                 refused += 1
                 assert CLEAR.search(str(error)) and len(str(error)) < 1000, error

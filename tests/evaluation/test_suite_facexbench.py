@@ -100,7 +100,7 @@ def test_five_options_and_disagreeing_letters_are_counted(tmp_path: Path) -> Non
 
 
 def test_other_splits_and_empty_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FaceDataError, match="has one only, test"):
+    with pytest.raises(FaceDataError, match="face_facexbench has test"):
         built("face_facexbench", facexbench(tmp_path / "x"), tmp_path / "q", split="val")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FaceDataError, match="expected FaceXBench's folder"):

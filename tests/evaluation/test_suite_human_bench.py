@@ -60,7 +60,7 @@ def test_the_splits_own_folder_and_prepared_output_will_do(root: Path, tmp_path:
     assert rows[0]["images"][0].startswith("output/eval_data/") and header.skipped == {}
     with pytest.raises(FaceDataError, match="no such file"):
         built("face_human_bench_zh", root, tmp_path / "q", split="val")
-    with pytest.raises(FaceDataError, match="has test and val"):
+    with pytest.raises(FaceDataError, match="has test, val"):
         built("face_human_bench_zh", root, tmp_path / "q", split="all")
 
 

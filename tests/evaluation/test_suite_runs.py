@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from suite_samples import MAKERS, TASKS, built
+from suite_samples import MAKERS, TASKS, built, settings
 
 from llava_face_plugin.evaluation.tasks import task_folder
 
@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for suite, make in MAKERS.items():
         root = make(folder / suite)
         for task in TASKS[suite]:
-            built(task, root, folder / "questions")
+            built(task, root, folder / "questions", settings=settings(root))
     return folder / "questions"
 
 
@@ -62,6 +62,7 @@ def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ("face_facebench_mcq", "Red, dark green", {"face_macro_f1_score": 1, "face_exact": 1, "face_micro_f1": 1}),
         ("face_facebench_oeq", "Dark green felt.", {"face_rouge_score": 1, "face_bleu_1": 1, "face_rouge_original": 1}),
         ("face_faba_emotion", "The person is happy.", {"face_acc_score": 1 / 3, "face_acc_original": 1 / 3}),
+        ("face_faba_emotion", "A gloomy man.", {"face_acc_score": 0, "face_acc_original": 1 / 3, "face_unparsed": 1}),
         ("face_faba_au", "AU4.\n\nAU6 is absent.", {"face_au_f1": 2 / 9, "face_au_f1_original": 4 / 9}),
     ],
 )  # fmt: skip

@@ -71,6 +71,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = Header("t", "t", "test", 0, "/", extra={"rules": [r.to_dict() for r in load_rules("celeba")]})
     question = Question("q", "1", ("1.png",), "yes_no", "?", ("yes",), "Bald")
     save_questions(question_path("face_celeba_consistency"), header, [question])
+    save_questions(question_path("face_faba_emotion"), header, [question])
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -200,7 +200,7 @@ def test_a_clip_beside_its_frames_and_one_without_frames(tmp_path: Path) -> None
 
 
 def test_settings_that_a_task_does_not_have(tmp_path: Path) -> None:
-    for task, message in (("face_celeba", "has no settings"), ("face_dfew", "did you mean 'media'")):
+    for task, message in (("face_celeba", "has no settings"), ("face_dfew", "face_dfew has media")):
         written(BENCHMARKS[task], tmp_path / task)
         with pytest.raises(FaceDataError, match=message):
             made(BENCHMARKS[task], tmp_path / task, tmp_path / "q", settings={"medai": "video"})

@@ -21,7 +21,7 @@ SETS = ("lfw", "calfw", "cplfw", "agedb30", "cfp_fp", "rfw")
 
 
 def asked(task: str, root: Path, **options: str) -> tuple[list[Question], Source]:
-    source = Source(root, "test", 0, options=options)
+    source = BENCHMARKS[task].source(root, "test", settings=options)
     return list(BENCHMARKS[task].questions(source)), source
 
 
@@ -219,10 +219,10 @@ def test_settings(tmp_path: Path) -> None:
     lfw(tmp_path)
     (tmp_path / "lfw").rename(tmp_path / "crops")
     assert len(asked("face_lfw", tmp_path, images="crops")[0]) == 40
-    with pytest.raises(FaceDataError, match="--set image: unknown here; known: images"):
+    with pytest.raises(FaceDataError, match="--set image: face_lfw has images"):
         asked("face_lfw", tmp_path, image="crops")
     with pytest.raises(FaceDataError, match="split 'train'"):
-        list(BENCHMARKS["face_lfw"].questions(Source(tmp_path, "train", 0)))
+        BENCHMARKS["face_lfw"].source(tmp_path, "train")
 
 
 @pytest.mark.parametrize("arrays", [False, True])

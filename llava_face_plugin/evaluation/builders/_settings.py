@@ -1,24 +1,10 @@
-"""What the user set by ``--set`` for a benchmark with files of its own."""
+"""Reading the values of ``--set``."""
 
 from __future__ import annotations
 
 import re
 
 from ...errors import FaceDataError
-from .base import Source
-
-
-def settings(source: Source, **defaults: str) -> dict[str, str]:
-    """The values set, the others as in ``defaults``.
-
-    Raises ``FaceDataError`` for a name that the benchmark does not know, and for a split other than ``test``: these
-    benchmarks have one set of questions.
-    """
-    if unknown := sorted(source.options.keys() - defaults.keys()):
-        raise FaceDataError(f"--set {unknown[0]}: unknown here; known: {', '.join(sorted(defaults)) or 'none'}")
-    if source.split != "test":
-        raise FaceDataError(f"split {source.split!r}: this benchmark has the split test only")
-    return {**defaults, **source.options}
 
 
 def whole_number(name: str, value: str, low: int, high: int) -> int:

@@ -9,7 +9,6 @@ from ...data.datasets._clips import VIDEOS
 from ...data.files import Listing
 from ...data.wording import words
 from ...errors import FaceDataError
-from ...registry import unknown_name
 from ..questions import Question, rotate
 from .base import Source
 
@@ -58,33 +57,25 @@ class Shown:
         )  # fmt: skip
 
 
-Rows = Callable[..., Iterator[Shown]]
+Rows = Callable[[Source], Iterator[Shown]]
+MEDIA = {"media": "frame"}
+"""The settings of a benchmark of ``clips``."""
 
 
-def accept(source: Source, *known: str) -> None:
-    """Raises ``FaceDataError`` for a ``--set`` that this benchmark does not have."""
-    for name in source.options:
-        if name not in known:
-            has = unknown_name("setting", name, known) if known else f"{name}: this task has no settings"
-            raise FaceDataError(f"--set {has}")
-
-
-def pictures(source: Source, *settings: str) -> Iterator[Shown]:
-    """The chosen rows as pictures. ``settings``: those of the benchmark; any other is refused."""
-    accept(source, *settings)
+def pictures(source: Source) -> Iterator[Shown]:
+    """The chosen rows as pictures."""
     m = source.the_manifest()
     for row in source.rows.tolist():
         yield Shown(row, str(m.ids[row]), source.cluster(row), source.groups(row), images=(str(m.images[row]),))
 
 
-def clips(source: Source, *settings: str) -> Iterator[Shown]:
-    """The chosen rows of a video set: the middle frame, or the clip itself by ``--set media=video``.
+def clips(source: Source) -> Iterator[Shown]:
+    """The chosen rows of a video set: the middle frame, or the clip itself by ``--set media=video`` (``MEDIA``).
 
     Rows without the one that is asked for are left out and counted. Raises ``FaceDataError`` for another medium, and
     where no row has it.
     """
-    accept(source, "media", *settings)
-    media = source.options.get("media", "frame")
+    media = source.options["media"]
     if media not in ("frame", "video"):
         raise FaceDataError(f"--set media={media}: expected frame or video")
     m, listing, before = source.the_manifest(), Listing(source.root), source.skipped.total()

@@ -25,12 +25,6 @@ def read_json_lines(source: Source, path: Path) -> Iterator[tuple[str, dict[str,
             yield where, mapping(_parsed(line, where), where)
 
 
-def one_split(source: Source) -> None:
-    """Raises ``FaceDataError`` for another split than ``test`` of a benchmark that has no other."""
-    if source.split != "test":
-        raise FaceDataError(f"split {source.split!r}: this benchmark has one only, test")
-
-
 def mapping(value: Any, where: str) -> dict[str, Any]:
     """``value``, if it is a JSON object; else ``FaceDataError``."""
     if not isinstance(value, dict):

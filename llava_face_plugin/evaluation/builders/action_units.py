@@ -21,7 +21,7 @@ from ...data.files import read_text, source
 from ...errors import FaceDataError
 from ...maps.files import IMAGE_SUFFIXES
 from ..questions import Question
-from ._settings import settings, whole_number
+from ._settings import whole_number
 from .base import Benchmark, Source
 
 NAMES = {
@@ -69,7 +69,7 @@ def disfa_questions(src: Source) -> Iterator[Question]:
 
     Raises ``FaceDataError`` naming file and line, and where the images are not numbered as the frames.
     """
-    chosen = settings(src, every="20", units="8", fold="0", images="", first="")
+    chosen = src.options
     if chosen["units"] not in DISFA_UNITS:
         raise FaceDataError(f"--set units={chosen['units']}: expected {' or '.join(DISFA_UNITS)}")
     units, folds = DISFA_UNITS[chosen["units"]], _folds(DISFA_FOLDS)
@@ -100,7 +100,7 @@ def bp4d_questions(src: Source) -> Iterator[Question]:
 
     Raises ``FaceDataError`` naming file and line.
     """
-    chosen = settings(src, every="25", fold="0", images="")
+    chosen = src.options
     every, folds = whole_number("every", chosen["every"], 1, 10_000), _folds(BP4D_FOLDS)
     places = ("AUCoding/AU_OCC", "AU_OCC", "AUCoding")
     labels = next((src.root / p for p in places if any((src.root / p).glob("[FM]*_T*.csv"))), None)
@@ -243,9 +243,11 @@ BENCHMARKS = (
     Benchmark(
         "face_disfa", "DISFA: 8 (or 12) action units", disfa_questions, licence=_AGREEMENT,
         layout="ActionUnit_Labels/SN001/SN001_au12.txt\nimg/SN001/1.png: frames, by number (or --set images=FOLDER)",
+        settings={"every": "20", "units": "8", "fold": "0", "images": "", "first": ""},
     ),
     Benchmark(
         "face_bp4d", "BP4D: 12 action units", bp4d_questions, licence=_AGREEMENT,
         layout="AUCoding/AU_OCC/F001_T1.csv\nimg/F001/T1/2440.jpg: frames, by number (or --set images=FOLDER)",
+        settings={"every": "25", "fold": "0", "images": ""},
     ),
 )  # fmt: skip

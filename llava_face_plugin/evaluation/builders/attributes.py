@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ...data.wording import bare_question
 from ..questions import Question
-from ._shown import Rows, Shown, clips, pictures
+from ._shown import MEDIA, Rows, Shown, clips, pictures
 from .base import Benchmark, Source
 
 
@@ -32,6 +32,8 @@ BENCHMARKS = (
     Benchmark("face_celeba", "CelebA: 40 attributes", attribute_questions(), ("celeba",)),
     Benchmark("face_maadface", "MAAD-Face: 47 attributes of VGGFace2's images", attribute_questions(), ("maadface",)),
     Benchmark("face_lfwa", "LFWA: CelebA's 40 attributes on LFW", attribute_questions(), ("lfwa",)),
-    Benchmark("face_celebvhq", "CelebV-HQ: 83 attributes of clips", attribute_questions(clips), ("celebvhq",)),
+    Benchmark(
+        "face_celebvhq", "CelebV-HQ: 83 attributes of clips", attribute_questions(clips), ("celebvhq",), settings=MEDIA
+    ),
     Benchmark("face_made", "Drawn faces: 20 attributes, no real person", attribute_questions(), ("made",), split="val"),
 )

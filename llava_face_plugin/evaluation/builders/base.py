@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Source:
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Files read: name, sha256."""
     options: dict[str, str] = field(default_factory=dict)
-    """What the user set for this benchmark by ``--set``."""
+    """All of the benchmark's settings, those that the user set by ``--set`` among them."""
 
     def the_manifest(self) -> Manifest:
         """Raises ``FaceDataError`` where none was given."""
@@ -85,6 +85,20 @@ class Benchmark:
     """Of a benchmark with files of its own; others have the data set's."""
     layout: str = ""
     """The files below ``--root`` of a benchmark with files of its own, one a line."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What ``--set`` may change: name -> default. The task's README says what each does."""
+    splits: tuple[str, ...] = ("test",)
+    """Of a benchmark with files of its own; a manifest has those of ``llava-face prepare``."""
+
+    def source(self, root: Path, split: str, seed: int = 0, settings: Mapping[str, str] | None = None) -> Source:
+        """Raises ``FaceDataError`` for a split or a setting that the benchmark does not have."""
+        splits = (*SPLITS, "all") if self.datasets else self.splits
+        if split not in splits:
+            raise FaceDataError(f"split {split!r}; {self.task} has {', '.join(splits)}")
+        for name in settings or {}:
+            if name not in self.settings:
+                raise FaceDataError(f"--set {name}: {self.task} has {', '.join(self.settings) or 'no settings'}")
+        return Source(root, split, seed, options={**self.settings, **(settings or {})})
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ def build(
     if not root.is_dir():
         raise FaceDataError(f"{root}: no such folder of images", "missing")
     split = options.split or benchmark.split
-    source = Source(root.resolve(), split, options.seed, options=dict(options.settings))
+    source = benchmark.source(root.resolve(), split, options.seed, options.settings)
     licence = benchmark.licence
     if benchmark.datasets:
         licence = _from_manifest(source, benchmark, manifest, options)
@@ -143,8 +157,6 @@ def _from_manifest(source: Source, benchmark: Benchmark, path: Path | None, opti
         raise FaceDataError(
             f"{path}: manifest of {m.dataset}; {benchmark.task} needs {' or '.join(benchmark.datasets)}"
         )
-    if source.split not in (*SPLITS, "all"):
-        raise FaceDataError(f"split {source.split!r}; expected {', '.join(SPLITS)} or all")
     source.sources = [{"name": path.name, "sha256": sha256_of(path)}, *m.sources]
     wanted = np.ones(len(m), dtype=bool) if source.split == "all" else m.split == SPLITS.index(source.split)
     if source.split != benchmark.split:

@@ -40,20 +40,20 @@ def consistency_questions(source: Source) -> Iterator[Question]:
         f"in {labels.any_broken or 0:.2%} of the images"
     )
     asked = frozenset(name for r in fitting for name in r.attributes())
-    for shown in pictures(source, "knowledge", "without"):
+    for shown in pictures(source):
         yield from about(source, shown, asked)
 
 
 def _rules(source: Source) -> list[Rule]:
-    file = source.options.get("knowledge")
-    if file is None:
+    file = source.options["knowledge"]
+    if not file:
         rules, name = load_rules("celeba"), "the built-in rules of CelebA"
     else:
         from ...knowledge.file import Knowledge
 
         rules, name = Knowledge.load(file).rules, Path(file).name
     groups = sorted({r.group for r in rules})
-    left_out = [g for g in source.options.get("without", "").split(",") if g]
+    left_out = [g for g in source.options["without"].split(",") if g]
     for group in left_out:
         if group not in groups:
             raise FaceDataError(f"--set without: {name}: {unknown_name('group of rules', group, groups)}")
@@ -64,6 +64,6 @@ def _rules(source: Source) -> list[Rule]:
 BENCHMARKS = (
     Benchmark(
         "face_celeba_consistency", "CelebA: how often answers about one face break rules", consistency_questions,
-        ("celeba",),
+        ("celeba",), settings={"knowledge": "", "without": ""},
     ),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import FaceDataError
 from ..answers import parse_labels
 from ..questions import Question
-from ._suite_files import image, mapping, one_split, read_json_lines, text, texts
+from ._suite_files import image, mapping, read_json_lines, text, texts
 from .base import Benchmark, Source
 
 HINT = " Please return the answer directly without additional explanation."
@@ -23,8 +23,7 @@ def facebench_questions(kind: str, source: Source) -> Iterator[Question]:
 
     ``--set file=NAME`` names another file than ``test.jsonl``. Questions whose answer is no option are counted.
     """
-    one_split(source)
-    path = source.root / source.options.get("file", "test.jsonl")
+    path = source.root / source.options["file"]
     if not path.resolve().is_relative_to(source.root):
         raise FaceDataError(f"--set file={source.options['file']}: expected a file below {source.root}")
     for where, row in read_json_lines(source, path):
@@ -68,7 +67,7 @@ BENCHMARKS = tuple(
     Benchmark(
         f"face_facebench_{kind.lower()}", f"FaceBench: {name}", partial(facebench_questions, kind),
         licence="cc-by-4.0 (questions, on Hugging Face); images under the licences of their sources",
-        layout="test.jsonl\nimages/<image_id>",
+        layout="test.jsonl\nimages/<image_id>", settings={"file": "test.jsonl"},
     )
     for kind, name in TYPES.items()
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import FaceDataError
 from ..questions import LETTERS, Question
-from ._suite_files import image, mapping, one_split, read_json, subfolder, text, texts
+from ._suite_files import image, mapping, read_json, subfolder, text, texts
 from .base import Benchmark, Source
 
 QUESTIONS = 5000
@@ -19,7 +19,6 @@ SHOWN = 4
 
 def facexbench_questions(source: Source) -> Iterator[Question]:
     """All questions, zero-shot: without the task description (``prepend_text``) of the in-context setting."""
-    one_split(source)
     base = subfolder(source.root, "benchmark")
     files = sorted((source.root / base).glob("*.json"))
     if not files:

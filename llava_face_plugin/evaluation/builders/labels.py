@@ -8,7 +8,7 @@ import numpy as np
 
 from ...data.wording import bare_choice
 from ..questions import Question
-from ._shown import Rows, clips, pictures
+from ._shown import MEDIA, Rows, clips, pictures
 from .base import Benchmark, Source
 
 AGE_QUESTION = "How old is the person?"
@@ -48,7 +48,9 @@ def _faces(dataset: str, title: str, split: str) -> Iterator[Benchmark]:
 
 
 def _expression(task: str, dataset: str, title: str, split: str = "test", rows: Rows = pictures) -> Benchmark:
-    return Benchmark(task, f"{title}: expression", label_questions("expression", rows), (dataset,), split)
+    settings = MEDIA if rows is clips else {}
+    said = f"{title}: expression"
+    return Benchmark(task, said, label_questions("expression", rows), (dataset,), split, settings=settings)
 
 
 BENCHMARKS = (

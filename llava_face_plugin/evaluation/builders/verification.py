@@ -19,7 +19,6 @@ from ...errors import FaceDataError
 from ..questions import Question
 from ._packed_pairs import unpack
 from ._pairs import Pair, block_pairs, cfp_pairs, flat_pairs, line_pairs, named_pairs
-from ._settings import settings
 from .base import Benchmark, Source
 
 SAME_PERSON = "Do these two images show the same person?"
@@ -57,7 +56,7 @@ def listed(
 
     ``folders``: those of images below the root; the first that has images of a pair counts (``--set images=`` another).
     """
-    wanted = settings(src, images="")["images"]
+    wanted = src.options["images"]
     if (path := find_file(src.root, file)) is not None:
         pairs = read(path, losses)
         src.sources.append(source(path, len(pairs)))
@@ -82,7 +81,6 @@ def cfp(src: Source, losses: Losses) -> list[Pair]:
     for folder in (src.root, src.root / "cfp-dataset"):
         protocol = folder / "Protocol"
         if protocol.is_dir():
-            settings(src)
             pairs = cfp_pairs(protocol, losses)
             files = [*protocol.glob("Pair_list_[FP].txt"), *protocol.glob("Split/FP/*/*.txt")]
             names = sorted(path.relative_to(protocol).as_posix() for path in files)
@@ -93,7 +91,7 @@ def cfp(src: Source, losses: Losses) -> list[Pair]:
 
 def rfw(src: Source, losses: Losses) -> list[Pair]:
     """RFW's pairs of all four races. Raises ``FaceDataError``, also where a race is missing."""
-    wanted = settings(src, images="")["images"]
+    wanted = src.options["images"]
     pairs: list[Pair] = []
     for race in RACES:
         path = find_file(src.root, f"{race}_pairs.txt", (f"txts/{race}", f"test/txts/{race}"))
@@ -195,6 +193,7 @@ BENCHMARKS = tuple(
     Benchmark(
         f"face_{p.name}{'_score' if similarity else ''}", p.title + (" (similarity)" if similarity else ""),
         partial(pair_questions, p, similarity), licence=p.licence, layout=p.layout,
+        settings={"images": ""},
     )
     for p in PROTOCOLS
     for similarity in (False, True)

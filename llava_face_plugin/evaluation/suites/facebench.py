@@ -8,6 +8,7 @@ metrics the answer goes on as it is.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from .shared import INTERVAL, READ, Item, field, suite_record, whole
 
 _NUMBERS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}  # noqa: SIM905
 _NUMBERS["none"] = "0"
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_PUNCTUATION = sorted(set(string.punctuation) - set("#$%&'*.:^|~"))  # those that the VQA rules take out
 
 
 def weighted_f1(options: Sequence[str], gold: str, pred: str | None) -> float:
