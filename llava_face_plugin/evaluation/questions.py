@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DATA_ENV = "FACE_EVAL_DATA"
 """The environment variable that names the folder of question files."""
 _KEY = b"face_questions"
-_DIGESTED = ("question_id", "images", "video", "kind", "question", "options", "answer")
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Header:
     """What one benchmark's scoring needs (rules, synonyms)."""
     rows: int = 0
     digest: str = ""
-    """SHA-256 of what is asked and what is right: equal digests are equal benchmarks."""
+    """SHA-256 of all rows and of ``extra``: equal digests are equal benchmarks, scored alike."""
     format: int = FORMAT
     created_by: str = f"llava_face_plugin {__version__}"
 
@@ -116,13 +115,11 @@ def save_questions(path: Path, header: Header, questions: Iterable[Question]) ->
     if not listed:
         raise FaceDataError(f"{path}: {header.task}: not one question could be made", "empty")
     _check(path, listed)
-    columns = {
-        name: [getattr(q, name) for q in listed] for name in _schema(pa, listed[0].groups).names if name != "cluster"
-    }
+    schema = _schema(pa, listed[0].groups)
+    columns = {name: [getattr(q, name) for q in listed] for name in schema.names}
     columns["cluster"] = [q.cluster or q.image_id for q in listed]
-    header.rows, header.digest = len(listed), _digest(columns)
-    schema = _schema(pa, listed[0].groups).with_metadata({_KEY: json.dumps(asdict(header)).encode()})
-    table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    header.rows, header.digest = len(listed), _digest(columns, header.extra)
+    table = pa.table(columns, schema=schema.with_metadata({_KEY: json.dumps(asdict(header)).encode()}))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         pa.parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -136,10 +133,12 @@ def load_questions(path: Path) -> tuple[Header, Any]:
     try:
         table = pa.parquet.read_table(path, page_checksum_verification=True)
         table.validate(full=True)
-    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError) as error:
+        groups = [f.name for f in table.schema.field("groups").type] if "groups" in table.column_names else []
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, MemoryError) as error:
         raise FaceDataError(f"{path}: damaged ({' '.join(str(error).split())})", "damaged") from error
-    columns = {name: table.column(name).to_pylist() for name in _DIGESTED if name in table.column_names}
-    if len(table) != header.rows or len(columns) < len(_DIGESTED) or _digest(columns) != header.digest:
+    if not table.schema.remove_metadata().equals(_schema(pa, groups)):
+        raise FaceDataError(f"{path}: its columns are not those of a question file", "format")
+    if len(table) != header.rows or _digest(table.to_pydict(), header.extra) != header.digest:
         raise FaceDataError(f"{path}: rows and header do not belong together", "damaged")
     return header, table
 
@@ -176,10 +175,10 @@ def _schema(pa: Any, groups: Iterable[str]) -> Any:
     return pa.schema(fields + ([("groups", pa.struct([(g, pa.string()) for g in columns]))] if columns else []))
 
 
-def _digest(columns: dict[str, list[Any]]) -> str:
-    digest = hashlib.sha256()
-    for name in _DIGESTED:
-        digest.update(json.dumps([v if isinstance(v, str) else list(v) for v in columns[name]]).encode())
+def _digest(columns: Mapping[str, Sequence[Any]], extra: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
+    for name in sorted(columns):
+        digest.update(json.dumps([name, *columns[name]], sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -61,6 +61,10 @@ def test_the_digest_is_of_what_is_asked(tmp_path: Path) -> None:
     assert digest(replace(YES_NO, answer=("no",))) != base
     assert digest(replace(YES_NO, question="Does the person smile?")) != base
     assert digest(replace(YES_NO, images=("b.jpg",))) != base
+    # what is scored belongs to it
+    assert digest(replace(YES_NO, topic="Grinning")) != base and digest(replace(YES_NO, fold=1)) != base
+    assert digest(replace(YES_NO, cluster="p")) != base and digest(replace(YES_NO, groups={"sex": "f"})) != base
+    assert digest(YES_NO, extra={"rules": []}) != base
 
 
 @pytest.mark.parametrize(

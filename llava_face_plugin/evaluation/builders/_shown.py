@@ -32,10 +32,11 @@ class Shown:
     video: str = ""
 
     def yes_no(self, topic: str, question: str, yes: bool, value: str = "") -> Question:
-        """A closed question."""
+        """A closed question; "" stands for the group that is asked about: a split by the answer is no split."""
         return Question(
             f"{self.image_id}:{topic}", self.image_id, self.images, "yes_no", question, ("yes" if yes else "no",),
-            topic, value=value or str(int(yes)), cluster=self.cluster, groups=self.groups, video=self.video,
+            topic, value=value or str(int(yes)), cluster=self.cluster,
+            groups={name: "" if name == topic else group for name, group in self.groups.items()}, video=self.video,
         )  # fmt: skip
 
     def choice(self, topic: str, question: str, values: Sequence[str], right: int, seed: int) -> Question:

@@ -158,15 +158,18 @@ def _from_manifest(source: Source, benchmark: Benchmark, path: Path | None, opti
             f"{path}: manifest of {m.dataset}; {benchmark.task} needs {' or '.join(benchmark.datasets)}"
         )
     source.sources = [{"name": path.name, "sha256": sha256_of(path)}, *m.sources]
+    # Such as who was held out: a split is no longer the official one then.
+    source.notes += [f"manifest: {note}" for note in m.notes if not note.startswith("licence")]
     wanted = np.ones(len(m), dtype=bool) if source.split == "all" else m.split == SPLITS.index(source.split)
     if source.split != benchmark.split:
         source.notes.append(f"split {source.split}; the benchmark's own is {benchmark.split}: not comparable figures")
     present = wanted if m.present is None else wanted & m.present
     if missing := int((wanted & ~present).sum()):
         source.skipped["no image file"] = missing
+        source.notes.append(f"{missing:,} of {int(wanted.sum()):,} images are not here: not the whole benchmark")
     rows = np.flatnonzero(present)
     if not len(rows):
-        raise FaceDataError(f"{path}: no image of the split {source.split} is there ({missing} are not)", "empty")
+        raise FaceDataError(f"{path}: {_no_image(m, source.split)}", "empty")
     if options.limit is not None and options.limit < len(rows):
         rows = np.sort(np.random.default_rng(options.seed).choice(rows, options.limit, replace=False))
         source.notes.append(
@@ -174,6 +177,13 @@ def _from_manifest(source: Source, benchmark: Benchmark, path: Path | None, opti
         )
     source.rows = rows
     return DATASETS[m.dataset].licence if m.dataset in DATASETS else ""
+
+
+def _no_image(m: Manifest, split: str) -> str:
+    here = np.ones(len(m), dtype=bool) if m.present is None else m.present
+    counts = {name: int((here & (m.split == code)).sum()) for code, name in enumerate(SPLITS)}
+    others = ", ".join(f"{name} has {count:,} (--split {name})" for name, count in counts.items() if count)
+    return f"no image of the split {split} is here; {others or 'nor of any other'}"
 
 
 def _limited(source: Source, questions: list[Question], limit: int) -> list[Question]:
