@@ -1,12 +1,14 @@
 """Metrics of ``eval_tasks/``: the items of all questions of a task -> one number, by the name the YAMLs use.
 
-All in [0, 1] but the ages, in years. None depends on the order of the items: under torchrun it is another. NaN is a
-metric that these questions do not define (one class only, no group that is large enough). The figures themselves are
-in ``metrics/``.
+All in [0, 1] but the ages, in years. Ends of intervals are of the central 95 %, by a bootstrap over clusters (person or
+image); both ends of one come from the same draws, which a small cache keeps. None depends on the order of the items:
+under torchrun it is another. NaN is a metric that these questions do not define (one class only, no group that is large
+enough). The figures themselves are in ``metrics/``.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,6 +20,12 @@ from .scoring import NUMBER_RANGES, Record
 
 Labelled = Sequence[tuple[str, str, str | None]]
 """(topic, gold, pred)."""
+ClusteredLabels = Sequence[tuple[str, str, str, str | None]]
+"""(cluster, topic, gold, pred)."""
+ClusteredPairs = Sequence[tuple[str, float, float | None]]
+"""(cluster, gold, pred)."""
+Ends = tuple[float, float]
+YES_NO_LABELS = ("no", "yes")
 _AGES = NUMBER_RANGES["age"]
 
 
@@ -27,13 +35,17 @@ def face_acc_score(items: Sequence[Record]) -> float:
 
 
 def face_acc_low(items: Sequence[tuple[str, float]]) -> float:
-    """Lower end of the 95 % interval of accuracy, by a bootstrap over clusters (person or image)."""
-    return _ends(items)[0]
+    """Lower end of the interval of the mean score: of ``face_acc_score`` and its like."""
+    return _mean_ends(_key(items))[0]
 
 
 def face_acc_high(items: Sequence[tuple[str, float]]) -> float:
     """Upper end, likewise."""
-    return _ends(items)[1]
+    return _mean_ends(_key(items))[1]
+
+
+# Where a question's score is an F1 or a ROUGE, it is no accuracy.
+face_score_low, face_score_high = face_acc_low, face_acc_high
 
 
 def face_balanced_acc(items: Labelled) -> float:
@@ -41,15 +53,45 @@ def face_balanced_acc(items: Labelled) -> float:
     return _number(metrics.topic_balanced_accuracy(*zip(*items, strict=True)))
 
 
+def face_balanced_acc_low(items: ClusteredLabels) -> float:
+    """Lower end of the interval of ``face_balanced_acc``."""
+    return _balanced_ends(_key(items))[0]
+
+
+def face_balanced_acc_high(items: ClusteredLabels) -> float:
+    """Upper end, likewise."""
+    return _balanced_ends(_key(items))[1]
+
+
 def face_f1(items: Labelled) -> float:
     """Mean over topics (attributes, action units) of the F1 of "yes"; topics without a gold "yes" are left out."""
-    by_topic = [metrics.binary_f1(gold, pred, "yes") for gold, pred in _by_topic(items) if "yes" in gold]
-    return float(np.mean(by_topic)) if by_topic else float("nan")
+    topics, gold, pred = zip(*items, strict=True)
+    return float(metrics.topic_f1(metrics.confusion(gold, pred, YES_NO_LABELS, topics)))
+
+
+def face_f1_low(items: ClusteredLabels) -> float:
+    """Lower end of the interval of ``face_f1``."""
+    return _f1_ends(_key(items))[0]
+
+
+def face_f1_high(items: ClusteredLabels) -> float:
+    """Upper end, likewise."""
+    return _f1_ends(_key(items))[1]
 
 
 def face_uar(items: Labelled) -> float:
     """Unweighted average recall over the classes. (The weighted one, WAR, is ``face_acc_score``.)"""
     return metrics.uar([gold for _, gold, _ in items], [pred for _, _, pred in items])
+
+
+def face_uar_low(items: ClusteredLabels) -> float:
+    """Lower end of the interval of ``face_uar``."""
+    return _uar_ends(_key(items))[0]
+
+
+def face_uar_high(items: ClusteredLabels) -> float:
+    """Upper end, likewise."""
+    return _uar_ends(_key(items))[1]
 
 
 def face_macro_f1(items: Labelled) -> float:
@@ -90,6 +132,16 @@ def face_eer(items: Sequence[Record]) -> float:
     return _number(metrics.eer([i["pred"] for i in items], [i["gold"] > 50 for i in items]))
 
 
+def face_eer_low(items: ClusteredPairs) -> float:
+    """Lower end of the interval of ``face_eer``."""
+    return _eer_ends(_key(items))[0]
+
+
+def face_eer_high(items: ClusteredPairs) -> float:
+    """Upper end, likewise."""
+    return _eer_ends(_key(items))[1]
+
+
 def face_auc(items: Sequence[tuple[float, float | None]]) -> float:
     """Area under the ROC curve of the similarities named, likewise."""
     return _number(metrics.auc([pred for _, pred in items], [gold > 50 for gold, _ in items]))
@@ -105,14 +157,14 @@ def face_mae(items: Sequence[tuple[float, float | None]]) -> float:
     return metrics.mae(*_columns(items), *_AGES)
 
 
-def face_mae_low(items: Sequence[tuple[str, float, float | None]]) -> float:
-    """Lower end of the 95 % interval of ``face_mae``, by a bootstrap over clusters."""
-    return _ends(_errors(items))[0]
+def face_mae_low(items: ClusteredPairs) -> float:
+    """Lower end of the interval of ``face_mae``."""
+    return _mean_ends(_errors(items))[0]
 
 
-def face_mae_high(items: Sequence[tuple[str, float, float | None]]) -> float:
+def face_mae_high(items: ClusteredPairs) -> float:
     """Upper end, likewise."""
-    return _ends(_errors(items))[1]
+    return _mean_ends(_errors(items))[1]
 
 
 def face_mae_parsed(items: Sequence[tuple[float, float | None]]) -> float:
@@ -155,14 +207,50 @@ def _by_topic(items: Labelled) -> Iterator[tuple[list[str], list[str | None]]]:
         yield _columns(rows[topic])
 
 
-def _ends(items: Sequence[tuple[str, float]]) -> tuple[float, float]:
-    interval = metrics.cluster_bootstrap(*_columns(items))
+def _key(items: Sequence[Any]) -> tuple[Any, ...]:
+    """The items as what a cache can look up; read from JSON they are lists."""
+    return tuple(map(tuple, items))
+
+
+@functools.lru_cache(maxsize=2)
+def _mean_ends(items: tuple[tuple[str, float], ...]) -> Ends:
+    return _ends(metrics.cluster_bootstrap(*_columns(items)))
+
+
+@functools.lru_cache(maxsize=2)
+def _balanced_ends(items: tuple[tuple[str, str, str, str | None], ...]) -> Ends:
+    clusters, topics, gold, pred = zip(*items, strict=True)
+    return _ends(metrics.confusion_bootstrap(clusters, gold, pred, metrics.topic_mean, topics=topics))
+
+
+@functools.lru_cache(maxsize=2)
+def _f1_ends(items: tuple[tuple[str, str, str, str | None], ...]) -> Ends:
+    clusters, topics, gold, pred = zip(*items, strict=True)
+    found = metrics.confusion_bootstrap(clusters, gold, pred, metrics.topic_f1, labels=YES_NO_LABELS, topics=topics)
+    return _ends(found)
+
+
+@functools.lru_cache(maxsize=2)
+def _uar_ends(items: tuple[tuple[str, str, str, str | None], ...]) -> Ends:
+    clusters, _, gold, pred = zip(*items, strict=True)
+    return _ends(metrics.confusion_bootstrap(clusters, gold, pred, metrics.mean_recall))
+
+
+@functools.lru_cache(maxsize=2)
+def _eer_ends(items: tuple[tuple[str, float, float | None], ...]) -> Ends:
+    scores = np.array([np.nan if pred is None else pred for _, _, pred in items], dtype=np.float64)
+    same = np.array([gold > 50 for _, gold, _ in items])
+    clusters = [cluster for cluster, _, _ in items]
+    return _ends(metrics.cluster_bootstrap(clusters, lambda rows: metrics.eer(scores[rows], same[rows])))
+
+
+def _ends(interval: metrics.Interval | None) -> Ends:
     return (interval.low, interval.high) if interval else (float("nan"), float("nan"))
 
 
-def _errors(items: Sequence[tuple[str, float, float | None]]) -> list[tuple[str, float]]:
+def _errors(items: ClusteredPairs) -> tuple[tuple[str, float], ...]:
     errors, _ = metrics.absolute_errors([i[1] for i in items], [i[2] for i in items], *_AGES)
-    return list(zip([i[0] for i in items], errors.tolist(), strict=True))
+    return tuple(zip([i[0] for i in items], errors.tolist(), strict=True))
 
 
 def _groups(items: Sequence[tuple[dict[str, str], str, float]]) -> Iterator[metrics.GroupScores]:

@@ -1,4 +1,8 @@
-"""Is one model better than another? Paired, on the same questions, corrected for the number of tasks."""
+"""Is one model better than another? Paired, on the same questions, corrected for the number of tasks.
+
+A pair of answers is compared by what each question scores: right or wrong, an F1 or ROUGE of its own, the error of an
+age. So a figure that is no mean over questions is not compared itself: an equal error rate, a recall by class.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import FaceDataError
-from .metrics import paired_bootstrap
+from .metrics import absolute_errors, paired_bootstrap
 from .results import TaskResult
+from .scoring import NUMBER_RANGES
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the questions of one task. Scores are mean scores of the questions, in 0..1."""
+    """Two models on the questions of one task. Scores are means over the questions, in 0..1; of ages in years."""
 
     task: str
+    of: str
+    """What is compared."""
+    higher_is_better: bool
     first: str
     second: str
     n: int
@@ -22,7 +30,7 @@ class Comparison:
     first_score: float
     second_score: float
     difference: float
-    """second - first: above 0 the second is better."""
+    """second - first."""
     low: float | None
     """Ends of the 95 % interval of the difference; None for a single cluster."""
     high: float | None
@@ -32,6 +40,10 @@ class Comparison:
     """The same after Holm's (1979) correction over the tasks of this pair of models."""
     limited: bool
     """Made with a limit: not a result."""
+
+
+YEARS = "face_mae (years: less is better)"
+AT_50 = "accuracy at a threshold of 50 (not face_eer)"
 
 
 def compare(
@@ -62,15 +74,30 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def _pair(a: str, x: TaskResult, b: str, y: TaskResult) -> Comparison:
     _same_questions(a, x, b, y)
-    left, right = x.output.records, y.output.records  # both by question id
-    clusters = [r["cluster"] for r in left]
-    paired = paired_bootstrap([r["score"] for r in right], [r["score"] for r in left], clusters)
+    clusters = [r["cluster"] for r in x.output.records]
+    of, left, right = _of(x), _scores(x), _scores(y)  # both by question id
+    paired = paired_bootstrap(right, left, clusters)
     n = len(left)
     return Comparison(
-        x.info.task, a, b, n, len(set(clusters)), sum(r["score"] for r in left) / n,
-        sum(r["score"] for r in right) / n, paired.difference, paired.low, paired.high, paired.p, paired.p,
-        x.info.limit is not None,
+        x.info.task, of, of != YEARS, a, b, n, len(set(clusters)), sum(left) / n, sum(right) / n, paired.difference,
+        paired.low, paired.high, paired.p, paired.p, x.info.limit is not None,
     )  # fmt: skip
+
+
+def _of(result: TaskResult) -> str:
+    if "face_mae" in result.output.figures:
+        return YEARS
+    return AT_50 if result.output.main == "face_eer" else result.output.main
+
+
+def _scores(result: TaskResult) -> list[float]:
+    """What each question scores; of an age, its error as ``face_mae`` counts it."""
+    records = result.output.records
+    if _of(result) != YEARS:
+        return [r["score"] for r in records]
+    gold, pred = [r["gold"] for r in records], [r["pred"] for r in records]
+    errors: list[float] = absolute_errors(gold, pred, *NUMBER_RANGES["age"])[0].tolist()
+    return errors
 
 
 def _same_questions(a: str, x: TaskResult, b: str, y: TaskResult) -> None:

@@ -23,8 +23,10 @@ NOTES = (
     "(the person where known, else the image).",
     "Groups are as the data set's annotators named them; one with fewer than 20 clusters counts neither for the worst "
     "group nor for the gap.",
-    "Comparisons are of the mean score of the questions, paired by question. p: two-sided, swapping the models' "
-    "answers on whole clusters; Holm: the same, corrected over the tasks of that pair of models (Holm 1979).",
+    "Comparisons are paired by question, so they are of what one question scores: its accuracy, F1 or ROUGE, of an "
+    "age its error in years (below 0 the second model is better). Of similarities that is the accuracy at a threshold "
+    "of 50, not the equal error rate; of consistency the accuracy, not the broken rules. p: two-sided, swapping the "
+    "models' answers on whole clusters; Holm: the same, corrected over the tasks of that pair of models (Holm 1979).",
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..reports.figures import new_figure, plain, save, shortened
 from . import report_tables as tables
+from .compare import Comparison
 from .report import Report
 from .summary import Row, Summary, natural
 
@@ -27,8 +28,8 @@ def draw(report: Report, folder: Path) -> dict[tuple[str, ...], Path]:
     if shares:
         rows = [(f"{task} ({models[0][1].main})", _main_dots(models, names)) for task, models in shares.items()]
         out["overview",] = _drawn(folder / "overview.png", "Main figure of every task, 95 % intervals", rows, names)
-    if report.comparisons:
-        out["comparison",] = _differences(folder / "comparison.png", report)
+    if compared := [c for c in report.comparisons if c.higher_is_better]:  # years are on another scale
+        out["comparison",] = _differences(folder / "comparison.png", report.models[0].name, compared)
     for task, models in tasks.items():
         for kind, column in tables.breakdowns_of(models):
             rows = _breakdown_dots(models, names, kind, column)
@@ -65,13 +66,12 @@ def _dot(row: Row | None) -> Dot | None:
     return (row.score, row.low, row.high) if row else None
 
 
-def _differences(path: Path, report: Report) -> Path:
+def _differences(path: Path, first: str, compared: Sequence[Comparison]) -> Path:
     rows: list[tuple[str, list[Dot | None]]] = []
-    seconds = list(dict.fromkeys(c.second for c in report.comparisons))
-    for task in dict.fromkeys(c.task for c in report.comparisons):
-        found = {c.second: (c.difference, c.low, c.high) for c in report.comparisons if c.task == task}
+    seconds = list(dict.fromkeys(c.second for c in compared))
+    for task in dict.fromkeys(c.task for c in compared):
+        found = {c.second: (c.difference, c.low, c.high) for c in compared if c.task == task}
         rows.append((task, [found.get(second) for second in seconds]))
-    first = report.models[0].name
     names = [f"{second} - {first}" for second in seconds]
     return _drawn(path, "Difference in mean score, 95 % intervals", rows, names, limits=None)
 

@@ -51,7 +51,8 @@ SUMMARY_HEAD = (
     "worst group", "#gap", "",
 )  # fmt: skip
 COMPARISON_HEAD = (
-    "task", "#n", "first", "#its score", "second", "#its score", "#second - first", "#95 % interval", "#p", "#Holm", "",
+    "task", "#n", "first", "#its score", "second", "#its score", "#second - first", "#95 % interval", "#p", "#Holm",
+    "compared", "",
 )  # fmt: skip
 AGGREGATE_HEAD = ("model", "group", "#unweighted mean of its tasks", "main metric", "tasks")
 
@@ -76,7 +77,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
         (
             c.task, f"{c.n:,}", c.first, share(c.first_score), c.second, share(c.second_score),
             share(c.difference, True), interval(c.low, c.high, True), f"{c.p:.4g}", f"{c.p_holm:.4g}",
-            NOT_A_RESULT if c.limited else "",
+            c.of, NOT_A_RESULT if c.limited else "",
         )
         for c in comparisons
     ]  # fmt: skip

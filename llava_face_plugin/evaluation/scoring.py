@@ -171,19 +171,29 @@ def _clustered_pair(r: Record) -> tuple[str, float, float | None]:
     return r["cluster"], r["gold"], r["pred"]
 
 
-def _asked(r: Record) -> tuple[str, str, str | None]:
-    return r["image_id"], r["topic"], r["pred"]
+def _clustered_label(r: Record) -> tuple[str, str, Any, Any]:
+    return r["cluster"], r["topic"], r["gold"], r["pred"]
 
 
 ITEMS: dict[str, Callable[[Record], Any]] = {
     "face_acc_score": _whole,
     "face_cs5_score": _whole,
     "face_eer": _whole,
+    "face_eer_low": _clustered_pair,
+    "face_eer_high": _clustered_pair,
     "face_acc_low": _scored,
     "face_acc_high": _scored,
+    "face_score_low": _scored,
+    "face_score_high": _scored,
     "face_balanced_acc": _labelled,
+    "face_balanced_acc_low": _clustered_label,
+    "face_balanced_acc_high": _clustered_label,
     "face_f1": _labelled,
+    "face_f1_low": _clustered_label,
+    "face_f1_high": _clustered_label,
     "face_uar": _labelled,
+    "face_uar_low": _clustered_label,
+    "face_uar_high": _clustered_label,
     "face_macro_f1": _labelled,
     "face_majority": _labelled,
     "face_worst_group": _grouped,
@@ -196,8 +206,6 @@ ITEMS: dict[str, Callable[[Record], Any]] = {
     "face_mae_high": _clustered_pair,
     "face_mae_parsed": _pair,
     "face_worst_group_mae": _aged,
-    "face_violations": _asked,
-    "face_violating_images": _asked,
     "face_unparsed": lambda r: r["unparsed"],
     "face_refused": lambda r: r["refused"],
 }
@@ -205,12 +213,13 @@ ITEMS: dict[str, Callable[[Record], Any]] = {
 one metric with the whole record: its main one, which the report reads."""
 
 YES_NO = (
-    "face_acc_score", "face_acc_low", "face_acc_high", "face_balanced_acc", "face_f1", "face_majority",
-    "face_worst_group", "face_group_gap", "face_unparsed", "face_refused",
+    "face_acc_score", "face_acc_low", "face_acc_high", "face_balanced_acc", "face_balanced_acc_low",
+    "face_balanced_acc_high", "face_f1", "face_f1_low", "face_f1_high", "face_majority", "face_worst_group",
+    "face_group_gap", "face_unparsed", "face_refused",
 )  # fmt: skip
 CHOICE = (
-    "face_acc_score", "face_acc_low", "face_acc_high", "face_uar", "face_macro_f1", "face_majority",
-    "face_worst_group", "face_group_gap", "face_unparsed", "face_refused",
+    "face_acc_score", "face_acc_low", "face_acc_high", "face_uar", "face_uar_low", "face_uar_high", "face_macro_f1",
+    "face_majority", "face_worst_group", "face_group_gap", "face_unparsed", "face_refused",
 )  # fmt: skip
 AGE = (
     "face_cs5_score", "face_mae", "face_mae_low", "face_mae_high", "face_mae_parsed", "face_worst_group_mae",
@@ -220,6 +229,5 @@ PAIRS = (
     "face_acc_score", "face_acc_low", "face_acc_high", "face_fold_acc", "face_fold_sd", "face_balanced_acc",
     "face_worst_group", "face_group_gap", "face_unparsed", "face_refused",
 )  # fmt: skip
-SIMILARITY = ("face_eer", "face_auc", "face_unparsed", "face_refused")
-CONSISTENCY = ("face_acc_score", "face_violations", "face_violating_images", "face_unparsed", "face_refused")
+SIMILARITY = ("face_eer", "face_eer_low", "face_eer_high", "face_auc", "face_unparsed", "face_refused")
 """The metrics of a kind of task: each set has its template ``eval_tasks/_face_<set>_yaml``."""

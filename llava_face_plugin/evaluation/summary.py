@@ -75,7 +75,7 @@ class Summary:
     """Ends of the 95 % interval of ``score``, by a bootstrap over clusters."""
     high: float | None
     mean_score: float
-    """Mean score of the questions: what groups and comparisons are about. Most tasks' ``score`` is just this."""
+    """Mean score of the questions: what groups are about. Most tasks' ``score`` is just this."""
     unparsed: float
     refused: float
     majority: float | None

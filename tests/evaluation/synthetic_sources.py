@@ -35,7 +35,7 @@ from llava_face_plugin.data.manifest import Manifest
 from llava_face_plugin.data.manifest_file import save_manifest
 from llava_face_plugin.evaluation.builders import BENCHMARKS, Benchmark, BuildOptions, build
 from llava_face_plugin.evaluation.questions import load_questions
-from llava_face_plugin.labels import CELEBA_ATTRIBUTES
+from llava_face_plugin.labels import CELEBA_ATTRIBUTES, FACE_PARTS
 from llava_face_plugin.maps.files import write_map
 
 VOCABULARIES: dict[str, tuple[str, ...]] = {
@@ -85,7 +85,9 @@ def write(manifest: Manifest, root: Path) -> Path:
         stripes = random.Random(number).sample(range(1, 19), 8)
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         rows = np.repeat(np.array([0, 0, *stripes], dtype=np.uint8), 4)
-        write_map(root / name, np.repeat(rows[:, None], 40, axis=1))
+        mask = np.repeat(rows[:, None], 40, axis=1)
+        mask[0, 0], mask[0, -1] = FACE_PARTS.index("r_ear"), FACE_PARTS.index("l_ear")  # which side is which
+        write_map(root / name, mask)
     save_manifest(manifest, root / "manifest.parquet")
     return root / "manifest.parquet"
 
@@ -122,7 +124,7 @@ OWN_FILES: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 """Task -> what writes its own files."""
 
-SETTINGS = {"face_disfa": {"units": "12"}}
+SETTINGS = {"face_disfa": {"units": "12"}, "face_celebvhq": {"media": "video"}}
 """Task -> what makes its questions cover all of its metrics."""
 
 
@@ -131,7 +133,12 @@ def source_of(benchmark: Benchmark, root: Path) -> tuple[Path, Path | None]:
     if not benchmark.datasets:
         OWN_FILES[benchmark.task](root)
         return root, None
-    return root, write(manifest_of(benchmark.datasets[0]), root)
+    manifest = manifest_of(benchmark.datasets[0])
+    path = write(manifest, root)
+    if SETTINGS.get(benchmark.task, {}).get("media") == "video":
+        for frame in manifest.images.tolist():
+            (root / frame).parent.with_suffix(".mp4").touch()
+    return root, path
 
 
 @functools.cache

@@ -75,8 +75,10 @@ ANSWERS = {
     # image: (person, answers). Rules: Goatee => Male; not both Bald and Bangs.
     "a": ("p1", {"Goatee": "Yes", "Male": "No", "Bald": "Yes", "Bangs": "Yes"}),  # both broken
     "b": ("p1", {"Goatee": "No", "Male": "No", "Bald": "Yes", "Bangs": "no"}),  # none
-    "c": ("p2", {"Goatee": "Yes", "Male": "perhaps", "Bald": "yes", "Bangs": "yes"}),  # one; the other is unchecked
-    "d": ("p3", {"Goatee": "hm", "Male": "No", "Bald": "", "Bangs": "Yes"}),  # nothing can be checked: left out
+    "c": ("p2", {"Goatee": "Yes", "Male": "perhaps", "Bald": "yes", "Bangs": "yes"}),  # one; the other is unread
+    "d": ("p3", {"Goatee": "hm", "Male": "No", "Bald": "", "Bangs": "Yes"}),  # both are unread
+    "e": ("p4", {"Goatee": "No", "Male": "No", "Bald": ""}),  # none; the other was not asked
+    "f": ("p4", {"Goatee": "Yes", "Bangs": "Yes"}),  # nothing was asked that a rule is about: left out
 }
 
 
@@ -98,29 +100,52 @@ def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any
 
 def test_figures_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scored = items(tmp_path, monkeypatch)
-    assert consistency_scoring.face_violations(scored["face_violations"]) == pytest.approx((2 + 0 + 1) / 3)
-    assert consistency_scoring.face_violating_images(scored["face_violating_images"]) == pytest.approx(2 / 3)
-    # p1 has 2 and 0, p2 has 1: means of draws of two persons are all 1.
-    low, high = (
-        getattr(consistency_scoring, f"face_violations_{end}")(scored["face_violations"]) for end in ("low", "high")
-    )
-    assert (low, high) == (1.0, 1.0)
-    assert sum(scored["face_unparsed"]) == 3
+    figure = {m: getattr(consistency_scoring, m)(scored[m]) for m in consistency_scoring.RULE_METRICS}
+    assert figure["face_violations"] == pytest.approx((2 + 0 + 2 + 2 + 0) / 5)
+    assert figure["face_violating_images"] == pytest.approx(3 / 5)
+    assert figure["face_rules_checked"] == pytest.approx((2 + 2 + 1 + 0 + 1) / 5)
+    assert figure["face_violations_read"] == pytest.approx((2 + 0 + 1 + 0) / 4)  # d has no rule that was read
+    assert figure["face_broken_share"] == pytest.approx(3 / 6)
+    # Persons have 2 and 0, 2, 2, and 0: a mean of draws of four is 0 (all p4) to 2 (p2 and p3 only).
+    assert 0 <= figure["face_violations_low"] < 6 / 5 < figure["face_violations_high"] <= 2
+    assert sum(scored["face_unparsed"]) == 4
     records = scored["face_acc_score"]
-    assert sum(r["score"] for r in records) == sum(r["pred"] == "yes" for r in records) == 8
+    assert sum(r["score"] for r in records) == sum(r["pred"] == "yes" for r in records) == 10
+
+
+@pytest.mark.parametrize("refused", [(), ("Male",), ("Male", "No_Beard", "Goatee", "Mustache")])
+def test_refusing_never_pays(refused: tuple[str, ...]) -> None:
+    """Random answers about all attributes of CelebA's rules, then the same with some refused."""
+    rules = load_rules("celeba")
+    names = sorted({name for rule in rules for name in rule.attributes()})
+    by_name = {n: tuple(json.dumps(r.to_dict()) for r in rules if r.attributes()[0] == n) for n in names}
+    rng = random.Random(0)
+    given = [(str(i), f"p{i}", n, rng.choice(("yes", "no")), by_name[n]) for i in range(50) for n in names]
+    before = consistency_scoring.face_violations(given)
+    after = consistency_scoring.face_violations([(*i[:3], None if i[2] in refused else i[3], i[4]) for i in given])
+    assert after > before if refused else after == before
+
+
+def test_a_constant_answer_breaks_nothing() -> None:
+    """Which is why the README sends to the accuracy."""
+    rules = load_rules("celeba")
+    names = sorted({name for rule in rules for name in rule.attributes()})
+    texts = tuple(json.dumps(rule.to_dict()) for rule in rules)
+    given = [("1", "p", name, "yes" if name == "No_Beard" else "no", texts) for name in names]
+    assert consistency_scoring.face_violations(given) == 0.0
+    assert consistency_scoring.face_rules_checked(given) == len(rules)
 
 
 def test_the_order_of_items_and_a_way_through_json_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = items(tmp_path, monkeypatch)["face_violations"]
-    expected = consistency_scoring.face_violations(found)
+    expected = {m: getattr(consistency_scoring, m)(found) for m in consistency_scoring.RULE_METRICS}
     monkeypatch.delenv("FACE_EVAL_DATA")  # the items say all
     shuffled = json.loads(json.dumps(found))
     for seed in range(5):
         random.Random(seed).shuffle(shuffled)
-        assert consistency_scoring.face_violations(shuffled) == expected
-        assert consistency_scoring.face_violations_high(shuffled) == 1.0
+        assert {m: getattr(consistency_scoring, m)(shuffled) for m in expected} == expected
 
 
 def test_nothing_to_check_is_no_figure() -> None:

@@ -100,6 +100,26 @@ def test_the_second_model_is_better(questions: Path, tmp_path: Path) -> None:
     assert (found.difference, found.p, found.p_holm) == (0.0, 1.0, 1.0)
 
 
+def test_ages_are_compared_by_their_errors(tmp_path: Path) -> None:
+    """One model is always 10 years off, the other 8, but refuses one face of twenty: 80 years at worst."""
+    from llava_face_plugin.evaluation.questions import Header, Question, save_questions
+
+    asked = [
+        Question(f"{i:02d}", f"{i:02d}", ("a.png",), "number", "How old?", ("40",), "age") for i in range(40)
+    ]  # fmt: skip
+    path = tmp_path / "face_agedb_age.parquet"
+    save_questions(path, Header("face_agedb_age", "agedb", "all", 0, str(tmp_path)), asked)
+    a = write_result(tmp_path / "a", path, lambda d: "50", "face_agedb_age")
+    b = write_result(tmp_path / "b", path, lambda d: "no idea" if d["question_id"] < "02" else "48", "face_agedb_age")
+    report = report_of(a, b)
+    (found,) = report.comparisons
+    assert (found.first_score, found.second_score) == (10.0, pytest.approx((38 * 8 + 2 * 80) / 40))
+    assert found.difference == pytest.approx(1.6) and not found.higher_is_better
+    assert found.first_score == report.models[0].summaries[0].figures["face_mae"]
+    write_report(report, tmp_path / "r", plots=False)
+    assert "face\\_mae (years: less is better)" in (tmp_path / "r" / "report.md").read_text()
+
+
 def test_holm_by_hand() -> None:
     # Sorted: .01 x 4, .02 x 3, .03 x 2, .5 x 1, none below the one before it.
     assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
@@ -288,6 +308,9 @@ def test_a_figure_that_is_no_mean_has_an_interval_of_its_own(tmp_path: Path) -> 
     assert summary.main == "face_eer" and not summary.higher_is_better
     assert summary.score == pytest.approx(0.1) and summary.mean_score == pytest.approx(0.9)
     assert 0 <= summary.low < 0.1 < summary.high < 0.3
+    assert (summary.low, summary.high) == (summary.figures["face_eer_low"], summary.figures["face_eer_high"])
+    (found,) = report_of(out, write_result(tmp_path / "b", path, lambda d: "30", "face_lfw_score")).comparisons
+    assert found.of == "accuracy at a threshold of 50 (not face_eer)" and found.second_score == 0.5
 
 
 def test_comparing_keeps_to_the_clusters(questions: Path, tmp_path: Path) -> None:

@@ -154,17 +154,6 @@ def test_an_undefined_statistic_has_no_interval() -> None:
     assert found == metrics.Interval(1.0, 1.0)
 
 
-def test_wilson_by_hand() -> None:
-    # 8 of 10 with z = 1.96: centre (0.8 + z^2/20) / (1 + z^2/10), half width z sqrt(.016 + z^2/400) / (1 + z^2/10)
-    found = metrics.wilson_interval(8, 10)
-    assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    certain = metrics.wilson_interval(20, 20)
-    assert certain.high == 1.0 and 0.8 < certain.low < 0.9
-    for hits, trials in ((0, 0), (3, 2), (-1, 2)):
-        with pytest.raises(FaceDataError, match="trials"):
-            metrics.wilson_interval(hits, trials)
-
-
 def test_bad_input() -> None:
     with pytest.raises(FaceDataError, match="nothing to score"):
         metrics.cluster_bootstrap([], [])

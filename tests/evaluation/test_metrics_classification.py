@@ -33,7 +33,6 @@ def spelled(pred: Sequence[str | None]) -> list[str]:
 
 def test_by_hand() -> None:
     assert metrics.accuracy(GOLD, PRED) == metrics.war(GOLD, PRED) == 3 / 8
-    assert metrics.recalls(GOLD, PRED) == {"fear": 0.0, "happy": 0.5, "sad": 0.5}
     assert metrics.uar(GOLD, PRED) == metrics.balanced_accuracy(GOLD, PRED) == pytest.approx(1 / 3)
     # happy: 2*2 / (4 gold + 2 answered); sad: 2*1 / (2 + 2); fear: 0; angry: never gold, once answered: 0
     labels = ["angry", "fear", "happy", "sad"]
@@ -55,6 +54,18 @@ def test_an_unparsed_answer_is_a_false_negative_and_never_a_false_positive() -> 
     # but it costs accuracy and recall on both sides
     assert metrics.accuracy(gold, ["yes", "yes", None, None]) == 0.5
     assert metrics.balanced_accuracy(gold, ["yes", "yes", None, "no"]) == 0.75
+
+
+def test_f1_of_yes_over_topics_by_hand() -> None:
+    topics = ["hat"] * 4 + ["bald"] * 2 + ["beard"] * 2
+    gold = ["yes", "yes", "no", "no", "yes", "no", "no", "no"]
+    pred = ["yes", None, "yes", "no", "no", None, "yes", "no"]
+    found = metrics.confusion(gold, pred, ("no", "yes"), topics)
+    # hat: 2*1 / (2 gold + 2 answered); bald: 0; beard: no gold yes, left out
+    assert metrics.topic_f1(found) == pytest.approx((1 / 2 + 0) / 2)
+    assert np.isnan(metrics.topic_f1(metrics.confusion(["no"], ["yes"], ("no", "yes"), ["hat"])))
+    doubled = metrics.topic_f1(np.stack([found, 2 * found]))
+    assert doubled.tolist() == pytest.approx([1 / 4, 1 / 4])
 
 
 def test_refusing_never_helps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from PIL import Image
 
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.evaluation import aggregations, scoring
+from llava_face_plugin.evaluation.metrics.clusters import Clusters
 from llava_face_plugin.evaluation.scoring import ITEMS, Record, record, scorer
 
-SETS = ("YES_NO", "CHOICE", "AGE", "PAIRS", "SIMILARITY", "CONSISTENCY")
+SETS = ("YES_NO", "CHOICE", "AGE", "PAIRS", "SIMILARITY")
 
 
 def doc(**more: Any) -> dict[str, Any]:
@@ -155,8 +157,39 @@ def test_similarities_by_hand() -> None:
     assert value("face_auc", made) == 0.75 and value("face_eer", made) == 0.5
 
 
-def test_order_does_not_matter() -> None:
+@pytest.mark.parametrize("metric", ["face_balanced_acc", "face_f1", "face_uar"])
+def test_intervals_equal_a_bootstrap_of_the_figure(metric: str) -> None:
+    """Rows drawn by hand on the draws of the bootstrap, and the figure's own aggregation of them."""
+    made = records(240, ("a", "b", "c") if metric == "face_uar" else ("yes", "no"), ("A", "B"), 3)
+    clusters = Clusters([r["cluster"] for r in made])
+    drawn = [
+        value(metric, [made[row] for row in clusters.rows(draw).tolist()])
+        for batch in clusters.draws(2000, 0) for draw in batch
+    ]  # fmt: skip
+    ends = [value(f"{metric}_{end}", made) for end in ("low", "high")]
+    assert ends == pytest.approx(np.quantile(drawn, (0.025, 0.975)).tolist(), abs=1e-9)
+    assert ends[0] < value(metric, made) < ends[1]
+
+
+def test_the_interval_of_an_error_rate() -> None:
+    rng = random.Random(0)
+    made = [
+        {"gold": 100.0 * (i % 2), "pred": rng.choice((None, rng.gauss(40 + 20 * (i % 2), 15))), "cluster": f"p{i // 3}"}
+        for i in range(180)
+    ]  # fmt: skip
+    low, high = (value(f"face_eer_{end}", made) for end in ("low", "high"))
+    assert 0 < low < value("face_eer", made) < high < 1 and 0.05 < high - low < 0.5
+
+
+def test_one_cluster_has_no_interval() -> None:
+    made = [{**r, "cluster": "p"} for r in records(20, ("yes", "no"), ("A",), 0)]
+    for metric in ("face_acc", "face_score", "face_balanced_acc", "face_f1", "face_uar"):
+        assert np.isnan(value(f"{metric}_low", made)) and np.isnan(value(f"{metric}_high", made))
+
+
+def test_order_does_not_matter_nor_a_way_through_json() -> None:
     made = records(300, ("yes", "no"), ("A", "B"), 0)
     shuffled = random.Random(1).sample(made, len(made))
-    for metric in (*scoring.YES_NO, *scoring.PAIRS, "face_uar", "face_macro_f1"):
-        assert value(metric, made) == value(metric, shuffled), metric
+    for metric in (*scoring.YES_NO, *scoring.PAIRS, "face_uar", "face_uar_low", "face_macro_f1"):
+        items = json.loads(json.dumps([ITEMS[metric](r) for r in shuffled]))
+        assert value(metric, made) == getattr(aggregations, metric)(items), metric

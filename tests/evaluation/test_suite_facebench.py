@@ -33,7 +33,7 @@ def test_each_task_has_its_type_with_the_papers_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "pred", "original"),
     [
-        ("Yes", "Yes", 1.0), ("yes.", "Yes", 0.0), ("No", "No", 0.0), ("Yes and no", None, 0.0), ("", None, None),
+        ("Yes", "Yes", 1.0), ("yes.", "Yes", 0.0), ("No", "No", 0.0), ("Yes and no", None, 0.0), ("", None, 0.0),
         ("terror", None, None), ("A", None, 0.0), ("Answer: (B)", None, 0.0),
         ("Information not visible", "Information not visible", 0.0),
     ],
@@ -51,6 +51,8 @@ def test_weighted_f1_by_hand_and_its_defect() -> None:
     assert suite.weighted_f1(THREE, "Yes", "Yes") == 1.0
     made = suite.choice_record(doc(THREE, ["Yes"]), "nonsense")
     assert made["weighted_f1"] == 0.0 and made["weighted_f1_original"] == pytest.approx(8 / 15)
+    empty = suite.choice_record(doc(THREE, ["Yes"]), "")  # theirs leaves out None only
+    assert empty["weighted_f1"] == 0.0 and empty["weighted_f1_original"] == pytest.approx(8 / 15)
 
 
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
@@ -76,6 +78,8 @@ def test_multiple_choice() -> None:
     unread = suite.multiple_record(asked, "who knows")
     assert unread["pred"] is None and unread["score"] == unread["micro"] == 0.0
     assert unread["micro_original"] == pytest.approx(1 / 3)
+    assert suite.multiple_record(asked, "")["micro_original"] == pytest.approx(1 / 3)
+    assert suite.multiple_record(asked, "terror")["micro_original"] is None
 
 
 def test_open_questions() -> None:

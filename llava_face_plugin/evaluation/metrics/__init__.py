@@ -15,8 +15,8 @@ from .classification import (
     macro_f1,
     mean_f1,
     mean_recall,
-    recalls,
     topic_balanced_accuracy,
+    topic_f1,
     topic_mean,
     uar,
     war,
@@ -24,10 +24,10 @@ from .classification import (
 from .consistency import RuleConsistency, rule_breaks, rule_consistency
 from .groups import GroupScores, group_gap, group_scores, mean_of, worst_group
 from .inputs import Statistic
-from .intervals import Interval, cluster_bootstrap, confusion_bootstrap, wilson_interval
+from .intervals import Interval, cluster_bootstrap, confusion_bootstrap
 from .paired import Paired, paired_bootstrap
 from .regression import absolute_errors, cumulative_score, mae, mae_parsed
-from .verification import auc, eer, fold_accuracy, roc, tar_at_far
+from .verification import auc, eer, fold_accuracy
 
 __all__ = [
     "ActionUnitF1",
@@ -58,15 +58,12 @@ __all__ = [
     "mean_of",
     "mean_recall",
     "paired_bootstrap",
-    "recalls",
-    "roc",
     "rule_breaks",
     "rule_consistency",
-    "tar_at_far",
     "topic_balanced_accuracy",
+    "topic_f1",
     "topic_mean",
     "uar",
     "war",
-    "wilson_interval",
     "worst_group",
 ]

@@ -69,12 +69,6 @@ def topic_balanced_accuracy(topics: Sequence[str], gold: Sequence[str], pred: Se
     return None if np.isnan(value) else float(value)
 
 
-def recalls(gold: Sequence[str], pred: Sequence[str | None]) -> dict[str, float]:
-    """Recall of each class that occurs in ``gold``, by name: what UAR is the mean of."""
-    labels = sorted(set(gold))
-    return dict(zip(labels, _recall(confusion(gold, pred, labels)).tolist(), strict=True))
-
-
 def hits(gold: Sequence[str], pred: Sequence[str | None]) -> np.ndarray:
     """(N,) bool: which questions are answered with the gold class."""
     checked_length(gold=gold, pred=pred)
@@ -144,6 +138,16 @@ def topic_mean(confusions: np.ndarray) -> np.ndarray:
     """(..., T, L, L + 1) -> (...): mean over topics with two or more gold classes of their mean recall, else NaN."""
     several = (confusions.sum(axis=-1) > 0).sum(axis=-1) > 1
     return _mean(np.where(several, mean_recall(confusions), np.nan))
+
+
+def topic_f1(confusions: np.ndarray) -> np.ndarray:
+    """(..., T, L, L + 1) -> (...): mean over topics of the F1 of the last label, as ``binary_f1``.
+
+    Topics without gold of that label are left out; NaN if there is no other.
+    """
+    is_gold = confusions[..., -1, :].sum(axis=-1)
+    either = is_gold + confusions[..., -2].sum(axis=-1)  # 2 TP + FN + FP
+    return _mean(np.where(is_gold > 0, 2 * confusions[..., -1, -2] / np.maximum(either, 1), np.nan))
 
 
 def _recall(confusions: np.ndarray) -> np.ndarray:

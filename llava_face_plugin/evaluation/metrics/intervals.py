@@ -7,7 +7,7 @@ narrow. Clusters differ in size, so a resample differs in its number of rows; a 
 Draws are seeded, and made over the sorted names of clusters: shuffled rows give the same interval.
 With few clusters the percentile interval is too narrow: it held the truth in 83 % of simulated data sets with 5
 clusters, in 91 % with 10 and in 93 % with 20 to 60 (1000 sets each, 8 correlated answers a cluster). Where all
-clusters score the same it has no width, which is no certainty: see ``wilson_interval``.
+clusters score the same it has no width, which is no certainty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import FaceDataError
-from ...knowledge.cooccurrence import wilson
 from .classification import cells
 from .clusters import Clusters
 from .inputs import Statistic, checked_length
@@ -75,9 +74,9 @@ def confusion_bootstrap(
     """The interval of a statistic of the confusion matrix, on the draws of ``cluster_bootstrap``, all at once.
 
     ``statistic`` is ``mean_recall`` (UAR, balanced accuracy), ``mean_f1`` (macro F1) or, with ``topics``,
-    ``topic_mean``: (n, L, L + 1) or (n, T, L, L + 1) counts of n resamples -> (n,), NaN where it is undefined. A class
-    without gold in a resample is left out of that resample's UAR. None and raises: as ``cluster_bootstrap``, and as
-    ``classification.cells``.
+    ``topic_mean`` or ``topic_f1``: (n, L, L + 1) or (n, T, L, L + 1) counts of n resamples -> (n,), NaN where it is
+    undefined. A class without gold in a resample is left out of that resample's UAR. None and raises: as
+    ``cluster_bootstrap``, and as ``classification.cells``.
     """
     checked_length(clusters=clusters, gold=gold)
     cell, shape = cells(gold, pred, labels, topics)
@@ -90,18 +89,6 @@ def confusion_bootstrap(
         return statistic(confusions.reshape(-1, *shape))
 
     return _total_bootstrap(grouped, grouped.cell_totals(cell, len(used)), of_totals, resamples, seed)
-
-
-def wilson_interval(hits: int, trials: int) -> Interval:
-    """Wilson's (1927) interval of one proportion of independent trials, not of clustered questions.
-
-    Unlike the bootstrap it has a width at 0 and at ``trials`` hits. Raises ``FaceDataError`` unless 0 <= hits <= trials
-    and trials > 0.
-    """
-    if not 0 <= hits <= trials or not trials:
-        raise FaceDataError(f"{hits} hits in {trials} trials; expected at least one trial, and hits within them")
-    low, high = wilson(hits, trials)
-    return Interval(float(low), float(high))
 
 
 def percentiles(values: np.ndarray) -> Interval | None:

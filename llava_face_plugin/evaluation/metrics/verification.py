@@ -14,6 +14,9 @@ import numpy as np
 from ...errors import FaceDataError
 from .inputs import checked_length
 
+Scores = Sequence[float | None] | np.ndarray
+Same = Sequence[bool] | np.ndarray
+
 
 def fold_accuracy(folds: Sequence[int], correct: Sequence[bool]) -> tuple[float, float | None]:
     """(mean, sample standard deviation) of the folds' accuracies: View 2 of LFW (Huang et al. 2007, report 07-49).
@@ -30,7 +33,7 @@ def fold_accuracy(folds: Sequence[int], correct: Sequence[bool]) -> tuple[float,
     return float(each.mean()), float(each.std(ddof=1)) if len(each) > 1 else None
 
 
-def auc(scores: Sequence[float | None], same: Sequence[bool]) -> float | None:
+def auc(scores: Scores, same: Same) -> float | None:
     """Area under the ROC curve: the chance that a pair of one person scores above a pair of two, ties counting half.
 
     None if all pairs are the same person's, or none is. Raises ``FaceDataError`` for no pairs.
@@ -43,7 +46,7 @@ def auc(scores: Sequence[float | None], same: Sequence[bool]) -> float | None:
     return float(area / (2 * wrongly[-1] * rightly[-1]))
 
 
-def eer(scores: Sequence[float | None], same: Sequence[bool]) -> float | None:
+def eer(scores: Scores, same: Same) -> float | None:
     """Equal error rate: the false acceptance rate where it is the false rejection rate, 0..1; 0.5 is chance.
 
     The ROC curve is taken as straight between two neighbouring thresholds (linear interpolation). None and raises: as
@@ -59,32 +62,9 @@ def eer(scores: Sequence[float | None], same: Sequence[bool]) -> float | None:
     return float((wrongly[after - 1] + share * (wrongly[after] - wrongly[after - 1])) / wrongly[-1])
 
 
-def tar_at_far(scores: Sequence[float | None], same: Sequence[bool], far: float) -> float | None:
-    """The largest true acceptance rate of a threshold whose false acceptance rate is at most ``far``.
-
-    No interpolation. A ``far`` below 1 / (pairs of two people) is a FAR of 0. None and raises: as ``auc``; also
-    ``FaceDataError`` for a ``far`` outside 0..1.
-    """
-    if not 0.0 <= far <= 1.0:
-        raise FaceDataError(f"far is {far}; expected 0 to 1")
-    curve = roc(scores, same)
-    return None if curve is None else float(curve[1][curve[0] <= far].max())
-
-
-def roc(scores: Sequence[float | None], same: Sequence[bool]) -> tuple[np.ndarray, np.ndarray] | None:
-    """(false, true acceptance rates), float64, both from 0 to 1: after (0, 0) a point for each distinct score, falling.
-
-    None and raises: as ``auc``.
-    """
-    accepted = _accepted(scores, same)
-    if accepted is None:
-        return None
-    far, tar = (number / number[-1] for number in accepted)
-    return far, tar
-
-
-def _accepted(scores: Sequence[float | None], same: Sequence[bool]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The points of ``roc`` as numbers of pairs, int64: of two people, and of one."""
+def _accepted(scores: Scores, same: Same) -> tuple[np.ndarray, np.ndarray] | None:
+    """The points of the ROC curve, after (0, 0) one for each distinct score, falling: numbers of accepted pairs, int64,
+    of two people and of one. None if all pairs are the same person's, or none is."""
     checked_length(scores=scores, same=same)
     gold = np.asarray(same, dtype=bool)
     score = np.array([np.nan if value is None else value for value in scores], dtype=np.float64)

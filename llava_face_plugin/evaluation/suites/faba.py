@@ -22,7 +22,7 @@ from ..answers.refusals import is_refusal
 from ..scoring import Record
 from .faba_words import EMOTIONS, OriginalWords, words_of
 from .rouge import rouge_l_union
-from .shared import INTERVAL, READ, Item, field, suite_record, suite_scorer, whole
+from .shared import INTERVAL, READ, SCORE_INTERVAL, Item, field, suite_record, suite_scorer, whole
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 27, 43)
 """Action units that annotations and answers name."""
@@ -189,7 +189,7 @@ EMOTION: dict[str, Item] = {
 }
 ACTION_UNITS: dict[str, Item] = {
     "face_unit_f1_score": whole,
-    **INTERVAL,
+    **SCORE_INTERVAL,
     "face_au_f1": _units("pred"),
     "face_au_f1_original": _units("pred_original"),
     "face_s_ge": field("s_ge"),

@@ -20,7 +20,7 @@ from ..answers.reading import plain, read
 from ..answers.refusals import is_refusal
 from ..scoring import Record
 from .rouge import bleu, rouge_l
-from .shared import INTERVAL, READ, Item, field, suite_record, whole
+from .shared import INTERVAL, READ, SCORE_INTERVAL, Item, field, suite_record, whole
 
 _NUMBERS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}  # noqa: SIM905
 _NUMBERS["none"] = "0"
@@ -49,8 +49,9 @@ def binary_f1s(gold: Sequence[bool], pred: Sequence[bool]) -> tuple[float, float
 
 
 def original_counts(text: str) -> bool:
-    """Whether the paper's code counts an answer: not an empty one, nor one with "error" in it ("terror")."""
-    return bool(text) and "error" not in text and "ERROR" not in text
+    """Whether the paper's code counts an answer: not one with "error" in it ("terror"). An empty one counts, but for
+    open questions."""
+    return "error" not in text and "ERROR" not in text
 
 
 def choice_record(doc: Mapping[str, Any], text: str) -> Record:
@@ -93,7 +94,7 @@ def open_record(doc: Mapping[str, Any], text: str) -> Record:
     answer = read(text).text
     said, wanted = normalised(answer), normalised(reference)
     first_letters = normalised(text[:1]), normalised(reference[:1])
-    counted = original_counts(text)
+    counted = bool(text) and original_counts(text)
     return suite_record(
         doc, reference, answer or None, rouge_l(answer, reference), refused=is_refusal(answer),
         bleu=bleu(said, wanted), bleu_1=bleu(said, wanted, 1),
@@ -145,7 +146,7 @@ CHOICE: dict[str, Item] = {
 }
 MULTIPLE: dict[str, Item] = {
     "face_macro_f1_score": whole,
-    **INTERVAL,
+    **SCORE_INTERVAL,
     "face_micro_f1": field("micro"),
     "face_exact": field("exact"),
     "face_macro_f1_original": field("macro_original"),
@@ -154,12 +155,11 @@ MULTIPLE: dict[str, Item] = {
 }
 OPEN: dict[str, Item] = {
     "face_rouge_score": whole,
-    **INTERVAL,
+    **SCORE_INTERVAL,
     "face_bleu": field("bleu"),
     "face_bleu_1": field("bleu_1"),
     "face_rouge_original": field("original"),
     "face_bleu_original": field("bleu_original"),
     **READ,
 }
-"""Metric -> its item, for each type of question. ``face_acc_low`` and ``face_acc_high`` are the 95 % interval of the
-main metric."""
+"""Metric -> its item, for each type of question."""

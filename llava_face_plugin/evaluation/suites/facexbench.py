@@ -19,9 +19,10 @@ _LONE_LETTER = re.compile(r"\b[A-Za-z]\b")
 def original_letter(text: str, options: Sequence[str]) -> str | None:
     """The letter that the paper's parser reads, or None.
 
-    The first letter that stands alone, if it is a capital among the options' letters; else the first option whose
-    text is anywhere in the answer. The paper has six patterns, first for the start and then for the whole text; each
-    finds lone letters only, so together they come to this (compared with their function: see the task's README).
+    The first of the letters standing alone that is one of the options' letters, a capital ("I think B" is B: the "I" is
+    passed over); else the first option whose text is anywhere in the answer. The paper has six patterns, first for the
+    start and then for the whole text; each finds lone letters only, so together they come to this (compared with their
+    function: see the task's README).
 
     Known defects, kept: the article "A" is option A ("A man with glasses"); a denied or supposed letter counts; of
     several letters the first wins; option texts are found inside words ("male" in "female").

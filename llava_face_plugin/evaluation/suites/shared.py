@@ -63,7 +63,9 @@ def suite_scorer(make: Callable[[Mapping[str, Any], str], Record], items: Mappin
 
 
 INTERVAL: dict[str, Item] = {name: ITEMS[name] for name in ("face_acc_low", "face_acc_high")}
-"""The 95 % interval of the mean of ``score``."""
+"""The 95 % interval of the accuracy."""
+SCORE_INTERVAL: dict[str, Item] = {name: ITEMS[name] for name in ("face_score_low", "face_score_high")}
+"""The same of a mean ``score`` that is no accuracy (F1, ROUGE)."""
 READ: dict[str, Item] = {name: ITEMS[name] for name in ("face_unparsed", "face_refused")}
 """Shares of answers that could not be read, and that refuse."""
 
