@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import FaceDataError
 from . import answers
@@ -123,7 +123,7 @@ def _choice(doc: Mapping[str, Any], text: str) -> tuple[str, answers.Parsed]:
 
 
 def _number(doc: Mapping[str, Any], text: str) -> tuple[float, answers.Parsed]:
-    return float(doc["answer"][0]), answers.parse_number(text, *NUMBER_RANGES.get(doc["topic"], (0.0, 100.0)))
+    return float(doc["answer"][0]), answers.parse_number(text, *NUMBER_RANGES[doc["topic"]], NUMBER_UNITS[doc["topic"]])
 
 
 def _labels(doc: Mapping[str, Any], text: str) -> tuple[tuple[str, ...], answers.Parsed]:
@@ -132,6 +132,8 @@ def _labels(doc: Mapping[str, Any], text: str) -> tuple[tuple[str, ...], answers
 
 NUMBER_RANGES = {"age": (0.0, 120.0), "similarity": (0.0, 100.0)}
 """Topic -> the numbers that count as an answer."""
+NUMBER_UNITS: dict[str, Literal["years", "percent"]] = {"age": "years", "similarity": "percent"}
+"""Topic -> the unit that may follow the number."""
 
 READERS: dict[str, Callable[[Mapping[str, Any], str], tuple[Any, answers.Parsed]]] = {
     "yes_no": _yes_no, "choice": _choice, "number": _number, "labels": _labels,

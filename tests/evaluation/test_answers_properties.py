@@ -150,3 +150,24 @@ def test_a_denied_unit_is_never_counted() -> None:
             "{1} is absent; {0} is present",
         ):
             assert parse_labels(frame.format(present, absent), units).value == (present,), frame
+
+
+def test_a_denial_by_verb_reaches_every_joined_unit() -> None:
+    units = {f"AU{n}": [] for n in (1, 2, 4, 6, 12)}
+    for first, second, present in permutations(units, 3):
+        for denial in (
+            "are not visible",
+            "cannot be seen",
+            "do not appear",
+            "seem inactive",
+            "aren't there",
+            "are absent",
+        ):
+            pair = f"{first} and {second} {denial}"
+            assert parse_labels(pair, units).value is None, pair
+            for text in (
+                f"{present} is seen; {pair}",
+                f"{pair}. {present} is there.",
+                f"{pair} but {present} is there",
+            ):
+                assert parse_labels(text, units).value == (present,), text

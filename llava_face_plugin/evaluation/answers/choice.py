@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Hashable, Iterable, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
 from ...errors import FaceDataError
-from .names import MARKS, compact, find_names, tokenize, written
+from .frames import stands_free
+from .names import MARKS, Mention, compact, find_names, tokenize, written
 from .parsed import Parsed, Value, parse
 from .reading import CJK
+from .synonyms import synonyms
 from .yes_no import WHOLE, judge
 
 MAX_OPTIONS = 26
+Owner = tuple[str, int, bool]
+"""What a piece of text is: "named" or "weak" (rule 5), the option's index (-1: two options'), whether a letter."""
 _STRONG, _WEAK = 0xE000, 0xE080
 _UNMARKED = {mark + i: chr(ord("a") + i) for mark in (_STRONG, _WEAK) for i in range(MAX_OPTIONS)}
 # A letter on its own, with the brackets and quotes around it; not in a word, an initialism or "T-shirt".
@@ -36,8 +40,12 @@ def parse_choice(text: str, options: Sequence[str]) -> Parsed:
        stop or the end. At the start also "B", "B.", "B:", "B,", "B happy", "B because"; in lower case "b", "b.", "b:".
        Never the article or pronoun: "A man", "I think", "I, too".
     4. Option texts as whole words, the longest first: "male" is not in "female", nor "Asian" (if "Southeast Asian" is
-       an option) in "South-East Asian". Denied ones ("not sad", "rather than sad", "whether he is sad") do not count,
-       nor does one of a single letter or Chinese character in longer text.
+       an option) in "South-East Asian". They count where they are the clause but for plain words (``frames``): "The
+       person looks happy", "A happy man"; elsewhere ("black hair", "American Indian", "in black") they can only
+       contradict. A range or a share ("20-29", "less than 15 percent") counts among any words. Denied ones ("not sad",
+       "rather than sad", "less happy", "far from sad", "whether he is sad"; ``names``) do not count, nor does one of a
+       single letter or Chinese character in longer text. A few words stand for an option (``synonyms``): "happiness"
+       for "happy", "woman" for "female" beside "male", "Latino" for "Latino Hispanic"; "%" is "percent".
        Options that are a yes and a no are named by the rules of ``parse_yes_no`` instead.
     5. All letters and options named must be one and the same, else unparsed: "A or B", "B. sad" where B is happy.
        Any other capital of an option that stands alone, as in "B, vitamin C", contradicts too. A letter beyond the
@@ -56,10 +64,11 @@ def parse_choice(text: str, options: Sequence[str]) -> Parsed:
     if not 1 <= len(options) <= MAX_OPTIONS:
         raise FaceDataError(f"a choice question has 1 to {MAX_OPTIONS} options, not {len(options)}")
     names = [written(str(option)) for option in options]
-    return parse(text, lambda piece: _judge(piece, names))
+    others = synonyms(names)
+    return parse(text, lambda piece: _judge(piece, names, others))
 
 
-def _judge(text: str, names: Sequence[str]) -> set[Value]:
+def _judge(text: str, names: Sequence[str], others: Mapping[str, int]) -> set[Value]:
     whole = compact(tokenize(text))
     exact = {i for i, name in enumerate(names) if name and name == whole}
     is_letter = len(whole) == 1 and whole.isascii() and whole.isalpha()
@@ -72,9 +81,10 @@ def _judge(text: str, names: Sequence[str]) -> set[Value]:
         return {letter} if names[letter] == after else {None}
 
     said = _said(marked, names)
-    found = find_names(marked, _owners(names, without=WHOLE if said is not None else ()))
-    values, weak, denied = _indices(found.given, "named") | exact, _indices(found.given, "weak"), found.denied
-    values |= said or set()
+    found = find_names(marked, _owners(names, others, without=WHOLE if said is not None else ()))
+    given = [m for m in found.mentions if not m.denied]
+    values = _indices((m.owner for m in given if _counts(m, names)), "named") | exact | (said or set())
+    weak, denied = _indices(found.given, "weak") | _indices(found.given, "named"), found.denied
     if not (values or weak or denied):
         return set()
     if found.unclear or not values or values & _indices(denied, "named") or not values <= set(range(len(names))):
@@ -93,13 +103,24 @@ def _said(text: str, names: Sequence[str]) -> set[int] | None:
     return {index.get(str(value), -1) for value in judge(re.sub(f"[{MARKS}]", " ", text))}
 
 
-def _owners(names: Sequence[str], without: Container[str]) -> dict[str, tuple[str, int]]:
+def _counts(mention: Mention, names: Sequence[str]) -> bool:
+    """An option's letter counts wherever it is strong, its text by ``frames``."""
+    owner = mention.owner
+    if not isinstance(owner, tuple):
+        return False
+    return bool(owner[2]) or stands_free(names[owner[1]], mention.before, mention.after)
+
+
+def _owners(
+    names: Sequence[str], others: Mapping[str, int], without: Container[str]
+) -> dict[str, tuple[str, int, bool]]:
     """What to look for in marked text. An option's text that is there twice names no option: index -1."""
-    owners = {
-        name: ("named", i if names.count(name) == 1 else -1) for i, name in enumerate(names) if name not in without
-    }
-    owners |= {chr(_STRONG + i): ("named", i) for i in range(MAX_OPTIONS)}
-    return owners | {chr(_WEAK + i): ("weak", i) for i in range(MAX_OPTIONS)}
+    owners: dict[str, Owner] = {name: ("named", index, False) for name, index in others.items()}
+    for i, name in enumerate(names):
+        if name not in without:
+            owners[name] = ("named", i if names.count(name) == 1 else -1, False)
+    owners |= {chr(_STRONG + i): ("named", i, True) for i in range(MAX_OPTIONS)}
+    return owners | {chr(_WEAK + i): ("weak", i, True) for i in range(MAX_OPTIONS)}
 
 
 def _indices(owners: Iterable[Hashable], kind: str) -> set[int]:

@@ -33,7 +33,8 @@ def parse_labels(text: str, labels: Mapping[str, Sequence[str]]) -> Parsed:
     3. After "AU", "AUs" or "action unit(s)" a list of numbers is a list of units: "AUs 1, 4 and 12", "AU1+4+12".
     4. Names count as whole words in any case, the longest first; spaces, hyphens, underscores and leading zeros aside
        ("AU 1", "AU01", "au_1"). Ranges ("AU1-4", "AU1 to AU4") leave the text unparsed.
-    5. Denied names ("no AU4", "without AU4", "AU4: no", "AU4: 0", "AU4 is absent") are not counted. A text is unparsed
+    5. Denied names ("no AU4", "without AU4", "AU4: no", "AU4: 0", "AU4 is absent", "AU4 and AU6 are not visible", "AU4
+       does not appear"; all rules: ``names.find_names``) are not counted. A text is unparsed
        if it gives and denies one name, denies all that it names, goes on after a denied name ("no AU4, AU6": is AU6
        there?), or holds a cross mark. Unknown names are ignored, and so are intensities other than 0 ("AU4: 0.1").
     6. Without any known name: () for "none", "nothing", "no action units" and the like as the whole text, an empty JSON

@@ -20,6 +20,12 @@ _WORD = re.compile(
     rf"(?<![\w'-])(?:(yes)(?![\w'])(?!-\w)|(no)(?=\s*$|\s*[^\w\s'-]|\s+-|\s*\n|\s+(?:{_AFTER_NO})\b))"
     r"|(?<=yes/)(no)\b|(?<=yes or )(no)\b|(?<=yes and )(no)\b"
 )
+# "Yes is wrong", "yes would not be the answer": a sentence about the word.
+_TALKED_ABOUT = re.compile(
+    r"yes\W+(?:wrong|incorrect|false)\b"
+    r"|(?:yes|no)[\"')\]]*\s+(?:(?:is|was|can|could|may|might|must|should|would|will|does|seems|has|cannot|won't)"
+    r"(?:n't|\b(?!n't)(?! (?:the |my )?(?:final |correct |right )?(?:answer|correct|right)\b)))"
+)
 _SURE = re.compile(
     r"(?:(?:an?|clear|clearly|absolutely|definite|definitely|certainly|simply|most|likely|probably|obviously),?\s+)+"
 )
@@ -30,7 +36,7 @@ def parse_yes_no(text: str) -> Parsed:
     """The value "yes" or "no", or unparsed. Rules, in order:
 
     1. The text is cleaned, and its explicit final answers are found (``reading``). If these name a value, they decide
-       alone, and must agree. Each, or else the whole text, is read by rules 2 to 5.
+       alone, and must agree. Each, or else the whole text, is read by rules 2 to 6.
     2. A whole answer (case and outer punctuation aside): yes, yeah, yep, yup, true, no, nope, nah, false; ja, nein,
        oui, non, si, sí, sim, não, да, нет, はい, いいえ, 예, 네, 아니요, 아니오.
     3. Chinese: the first clause is 是, 是的, 有, 有的, 对, or 否, 不是, 没有, 不, 不对 as a whole, and no clause says
@@ -38,7 +44,9 @@ def parse_yes_no(text: str) -> Parsed:
     4. English: "yes" or "no" is the first word, after at most "definitely", "clearly", "probably" and the like.
        "No" counts only before the end, punctuation, "because" or a pronoun or article ("No he isn't"): never as in
        "no beard", "no doubt", "no one". Neither counts inside a word ("eyes", "nose", "yes-man").
-    5. If the other word stands on its own anywhere ("Yes and no", "Yes. No.", "Yes/No"), the text is unparsed.
+    5. Where a verb follows the word, it is talked about and the text is unparsed ("Yes is wrong", "Yes is not the
+       answer"), but for "is the answer", "is correct" and "is right".
+    6. If the other word stands on its own anywhere ("Yes and no", "Yes. No.", "Yes/No"), the text is unparsed.
 
     Unparsed on purpose: "The person is not smiling", "I think yes", "No doubt, yes", "Not sure", "Y", a question
     ("Yes?"). A hedge after the word ("Yes, but I am not sure") does not void it.
@@ -49,7 +57,7 @@ def parse_yes_no(text: str) -> Parsed:
 
 
 def judge(text: str) -> set[Value]:
-    """Rules 2 to 5 of ``parse_yes_no`` on cleaned text (see ``parsed.Judge``)."""
+    """Rules 2 to 6 of ``parse_yes_no`` on cleaned text (see ``parsed.Judge``)."""
     text = text.strip(_EDGES).lower()
     if text in WHOLE:
         return {WHOLE[text]}
@@ -61,5 +69,7 @@ def judge(text: str) -> set[Value]:
     words = list(_WORD.finditer(text))
     if not words:
         return set()
+    if _TALKED_ABOUT.match(text.replace("can't", "cannot")):
+        return {None}
     values: set[Value] = {"yes" if word.group(1) else "no" for word in words}
     return values if words[0].start() == 0 else {None}
