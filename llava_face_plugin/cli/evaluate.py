@@ -58,9 +58,8 @@ def evaluate(
     # Before the question files are read, which takes a while.
     lmms_process.check(asked, settings, out)
     jobs = run.plan(_index(include), [t.strip() for t in tasks.split(",") if t.strip()], questions, limit)
-    signal.signal(signal.SIGTERM, _terminated)
     try:
-        with _Display.shown(console) as display:
+        with _interruptible(), _Display.shown(console) as display:
             outcome = run.evaluate(jobs, asked, out, settings, display, resume=resume)
     except KeyboardInterrupt:
         console.print("interrupted: finished tasks are kept, run the same command to go on", style="yellow")
@@ -69,7 +68,11 @@ def evaluate(
     if limit is not None:
         console.print(f"--limit {limit}: not a result", style="yellow", highlight=False)
     if outcome.failed:
-        console.print(f"failed: {', '.join(outcome.failed)}; logs: {out}/TASK.log", style="red", soft_wrap=True)
+        console.print(
+            f"failed: {', '.join(outcome.failed)}; logs: {' '.join(map(str, outcome.logs))}",
+            style="red",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
 
 
@@ -113,9 +116,24 @@ def _index(include: list[Path] | None) -> Any:
     return TaskIndex.of([task_folder(), *(folder.resolve() for folder in include or [])])
 
 
-def _terminated(number: int, frame: Any) -> None:
-    """As Ctrl-C: what is running must not outlive us."""
-    raise KeyboardInterrupt
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a terminal that closes) end as Ctrl-C does: what is running must not outlive us."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        # systemd and others send both: a second one would cut the clearing up short.
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # nohup works by ignoring SIGHUP: that stays.
+    caught = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, interrupt) for s in caught}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
 
 
 class _Display:

@@ -1,4 +1,4 @@
-"""One process of lmms-eval: its command, its environment, its progress, and what a log says went wrong.
+"""One process of lmms-eval: its model, its command, its environment, its progress, and what a log says went wrong.
 
 lmms-eval 0.7.3 runs one task at a time here: several in one process can be mixed up at their boundary by models that
 batch (docs/upstream.md), and one that fails would take the others with it.
@@ -6,7 +6,10 @@ batch (docs/upstream.md), and one that fails would take the others with it.
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -16,8 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FaceConfigError, FaceHostError
+from ..data.files import sha256_of
+from ..errors import FaceConfigError, FaceDataError, FaceHostError
 from .questions import DATA_ENV
+from .results import ModelInfo
 
 PATIENCE = 15.0
 """Seconds that a process gets to end by itself (our default)."""
@@ -25,6 +30,17 @@ _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 _SPLITS = ",{}[]'\""  # lmms-eval parses paths as lists of arguments
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ANSWERED = re.compile(rb"Model Responding:[^\r\n]*?(\d+)/(\d+) \[")
+_UNANSWERED = re.compile(
+    r" - Error (?:(?:in |while |during )?generati(?:ng|on)(?: text| batch)?: (?P<after>[^\n]*)"
+    r"|(?P<before>(?:(?!\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \|).){0,4000}?)\s?in generating\b)",
+    re.DOTALL,
+)
+_PATHS = (
+    ("mm_vision_tower",), ("vision_tower",), ("face", "segmentation", "maps"), ("face", "segmentation", "vision_tower"),
+    ("face", "segmentation", "parser", "path"), ("face", "segmentation", "parser", "detector_path"),
+)  # fmt: skip
+"""Keys of a ``config.json`` whose values can be files beside the model that change what it sees."""
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _OURS = re.compile(r"llava_face_plugin\.errors\.Face\w*Error: (.+)")
 _OTHERS = re.compile(r"^((?!tenacity\.)[\w.]*(?:Error|Exception)\b(?:: .*)?)$", re.MULTILINE)
 
@@ -47,17 +63,56 @@ class Model:
 
     def given(self) -> list[str]:
         """Names of the arguments in ``args``."""
-        return re.findall(r"(?:^|,)\s*(\w+)=", self.args)
+        return list(self._values())
+
+    def device(self, device: str | None) -> str | None:
+        """Where it runs: ``device``, or what ``args`` say; for the runners we know else their own choice."""
+        values = self._values()
+        chosen = device or values.get("device") or values.get("device_map")
+        return chosen or (_device() if self.path and self.runner in ("face_llava", "llava_hf") else None)
+
+    def sources(self) -> list[Path]:
+        """What answers depend on and lies on this machine: the model directory, any directory named in ``args``
+        (``model_base=DIR``), and the vision tower, maps and parser that their ``config.json`` names."""
+        given = [Path(value) for value in self._values().values() if value]
+        found = [*([self.path] if self.path else []), *(path for path in given if path.is_dir())]
+        named = [path for folder in found for path in _named(folder / "config.json")]
+        return list(dict.fromkeys(path.resolve() for path in [*found, *named]))
+
+    def _values(self) -> dict[str, str]:
+        return dict(re.findall(r"(?:^|,)\s*(\w+)=([^,]*)", self.args))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How it is run. None of these may change an answer but ``limit``."""
+    """How it is run. ``limit`` decides which questions are asked; ``device`` the dtype (on a CPU float32), and so can
+    change answers. ``batch_size`` and ``processes`` change none in float32; in half precision they can tip a near tie.
+    """
 
     device: str | None = None
     batch_size: int | None = None
     limit: int | None = None
     processes: int = 1
+
+
+def model_info(model: Model, out: Path) -> ModelInfo:
+    """What tells this model from others of its name. ``out`` does not count where it lies in the model's directory.
+
+    Raises ``FaceDataError`` for a ``config.json`` that is no JSON.
+    """
+    sources = model.sources()
+    files = hashlib.sha256()
+    for source in sources:
+        # Not only the weights at the top: towers, adapters and experts lie in folders of their own.
+        found = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+        for file in (p for p in found if not p.is_relative_to(out.resolve())):
+            status = file.stat()
+            files.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return ModelInfo(
+        runner=model.runner, path=str(model.path.resolve()) if model.path else "", args=model.args,
+        config_sha256=sha256_of(model.path / "config.json") if model.path else "",
+        files_sha256=files.hexdigest() if sources else "",
+    )  # fmt: skip
 
 
 def check(model: Model, settings: Settings, out: Path) -> None:
@@ -109,11 +164,13 @@ def environment(questions: Path) -> dict[str, str]:
 
 
 def run(line: Sequence[str], log: Path, env: dict[str, str], watch: Callable[[int], None]) -> int:
-    """The exit status. ``watch`` gets the number of answers so far; the process ends with us, whatever happens."""
+    """The exit status. ``watch`` gets the number of answers so far. The process ends with us; where we are killed
+    (SIGKILL), on Linux only."""
     with open(log, "wb") as stream:
         process = subprocess.Popen(
-            line, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, start_new_session=True
-        )
+            line, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, start_new_session=True,
+            preexec_fn=_dying_with_us(),
+        )  # fmt: skip
         try:
             while True:
                 try:
@@ -133,14 +190,50 @@ def answered(log: Path) -> int:
     return int(found[-1][0]) if found else 0
 
 
+def unanswered(log: Path) -> list[str]:
+    """The errors that the runner caught and answered with "" (llava_hf and most of lmms-eval's own do), in order."""
+    found = _UNANSWERED.finditer(_log_text(log))
+    return [" ".join((m["before"] or m["after"] or "no message").split())[:300] for m in found]
+
+
 def what_went_wrong(log: Path) -> str:
     """This package's own message if the log holds one, else its last error and last lines."""
-    text = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).replace("\r", "\n")
+    text = _log_text(log)
     if ours := _OURS.findall(text):
         return str(ours[-1])
     errors = _OTHERS.findall(text)
     tail = [line for line in text.splitlines() if line.strip()][-12:]
     return "\n".join([errors[-1] if errors else "no error in the log; its last lines:", *(f"  | {x}" for x in tail)])
+
+
+def _log_text(log: Path) -> str:
+    return _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).replace("\r", "\n")
+
+
+def _named(config: Path) -> list[Path]:
+    """The files and folders that it names and that exist; a hub name is none. Raises ``FaceDataError``."""
+    if not config.is_file():
+        return []
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FaceDataError(f"{config}: not JSON ({error})", "damaged") from error
+    out = []
+    for keys in _PATHS:
+        value = values
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, str) and value and Path(value).exists():
+            out.append(Path(value))
+    return out
+
+
+def _dying_with_us() -> Callable[[], object] | None:
+    """For ``preexec_fn``. Without it a killed parent (SIGKILL, out of memory) leaves a model on the GPU."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may take a lock
+    return lambda: prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 
 
 def _device() -> str:

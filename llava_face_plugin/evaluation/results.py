@@ -39,13 +39,14 @@ class QuestionsInfo(_Strict):
     rows: int
     digest: str
     image_root: str = ""
-    """Where the images were read from: the file's own folder, or ``FACE_EVAL_ROOT``."""
+    """Absolute folder that the images were read from: the file's own, or ``FACE_EVAL_ROOT``."""
     licence: str = ""
     notes: list[str] = []
 
 
 class ModelInfo(_Strict):
-    """What was asked. Two of these that are equal are the same model with the same weights."""
+    """What was asked. Two of these that are equal are the same model with the same weights, as far as names, sizes and
+    times of local files tell; what is loaded from a hub's cache is known by its name alone."""
 
     runner: str
     """Name of the lmms-eval model."""
@@ -55,7 +56,9 @@ class ModelInfo(_Strict):
     """The user's model arguments."""
     config_sha256: str = ""
     files_sha256: str = ""
-    """Of names, sizes and times of the files in the directory: new weights under an old name are another model."""
+    """Of names, sizes and times of all files in the directory and below it, in the directories that ``args`` name
+    (``model_base=DIR``), and of what their ``config.json`` names on this machine (vision tower, maps, parser): new
+    weights under an old name are another model."""
 
 
 class RunInfo(_Strict):
@@ -66,6 +69,10 @@ class RunInfo(_Strict):
     task_version: str
     task_digest: str
     """``task_index.Task.digest``."""
+    device: str = ""
+    """As the user gave it; "" for the runner's own choice."""
+    device_type: str = ""
+    """Where the model ran: cpu, cuda ...; "" where only the runner knows. The dtype follows it."""
     questions: QuestionsInfo
     model: ModelInfo
     limit: int | None

@@ -6,8 +6,9 @@ if it holds this task and each of its questions once; ``run.json`` then says wha
 
 from __future__ import annotations
 
-import hashlib
 import os
+import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -75,6 +76,8 @@ class Outcome:
     kept: list[str] = field(default_factory=list)
     """Already there."""
     failed: dict[str, str] = field(default_factory=dict)
+    logs: list[Path] = field(default_factory=list)
+    """Of those that failed."""
 
 
 def plan(index: TaskIndex, names: Sequence[str], questions: Path | None, limit: int | None) -> list[Job]:
@@ -110,40 +113,31 @@ def evaluate(
     of another model.
     """
     lmms_process.check(model, settings, out)
-    asked = model_info(model)
+    asked = lmms_process.model_info(model, out)
     _same_model(out, asked)
+    _clear_stale(out, [job.task.name for job in jobs])
     outcome = Outcome()
     for job in jobs:
         name = job.task.name
-        if resume and (found := _finished(out / name, job, asked, settings)) is not None:
-            outcome.kept.append(name)
-            display.end(name, f"already there: {found.samples:,} questions", False)
-            continue
+        again = ""
+        if resume and (out / name / RUN).is_file():
+            if not (differing := _differing(out / name, job, model, settings)):
+                outcome.kept.append(name)
+                display.end(name, f"already there: {len(job.asked):,} questions", False)
+                continue
+            again = f" (again: other {', '.join(differing)} than in {out / name})"
         display.start(name, len(job.asked))
         began = time.monotonic()
         try:
             _run(job, model, asked, out, settings, command, display)
         except (FaceError, OSError) as error:
             outcome.failed[name] = str(error)
+            outcome.logs += [log for log in [_failed_log(out, name)] if log.is_file()]
             display.end(name, str(error), True)
         else:
             outcome.done.append(name)
-            display.end(name, f"{len(job.asked):,} questions in {time.monotonic() - began:.0f} s", False)
+            display.end(name, f"{len(job.asked):,} questions in {time.monotonic() - began:.0f} s{again}", False)
     return outcome
-
-
-def model_info(model: Model) -> ModelInfo:
-    """What tells this model from others of its name."""
-    if model.path is None:
-        return ModelInfo(runner=model.runner, args=model.args)
-    path = model.path.resolve()
-    files = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.is_file()):
-        files.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
-    return ModelInfo(
-        runner=model.runner, path=str(path), args=model.args, config_sha256=sha256_of(path / "config.json"),
-        files_sha256=files.hexdigest(),
-    )  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -175,29 +169,42 @@ def _same_model(out: Path, asked: ModelInfo) -> None:
             )
 
 
-def _finished(folder: Path, job: Job, asked: ModelInfo, settings: Settings) -> RunInfo | None:
-    """What was run, if it is what would be run now. (That the model is the same was checked.)"""
-    if not (folder / RUN).is_file():
-        return None
+def _differing(folder: Path, job: Job, model: Model, settings: Settings) -> list[str]:
+    """What of the results in ``folder`` is not as it would be now. (That the model is the same was checked.)"""
     info = read_run(folder)
-    same = (
-        info.model == asked
-        and info.task_digest == job.task.digest
-        and info.questions.digest == job.header.digest
-        and info.limit == settings.limit
-        and info.versions == versions()
-        and all((folder / name).is_file() for name in (RESULTS, SAMPLES))
-    )
-    return info if same else None
+    same = {
+        "task or scoring": info.task_digest == job.task.digest,
+        "questions": info.questions.digest == job.header.digest,
+        "image root": info.questions.image_root == image_root(job.header),
+        "limit": info.limit == settings.limit,
+        "device": info.device_type == _device_type(model, settings),
+        "versions": info.versions == versions(),
+    }
+    for name in (RESULTS, SAMPLES):
+        path = folder / name
+        same[f"{name} (by its SHA-256)"] = path.is_file() and info.files.get(name) == sha256_of(path)
+    return [what for what, equal in same.items() if not equal]
+
+
+def image_root(header: Header) -> str:
+    """The absolute folder that ``scoring.docs`` takes the images from, with links followed; "" for none."""
+    root = os.environ.get(ROOT_ENV) or header.image_root
+    return str(Path(root).resolve()) if root else ""
+
+
+def _device_type(model: Model, settings: Settings) -> str:
+    """cuda:0 and cuda:1 answer alike; cpu and cuda do not."""
+    return (model.device(settings.device) or "").partition(":")[0]
 
 
 def _run(
     job: Job, model: Model, asked: ModelInfo, out: Path, settings: Settings, command: Command, display: Display
 ) -> None:
-    """Raises ``FaceDataError`` with what went wrong; the log then lies in ``out/TASK.log``."""
+    """Raises ``FaceDataError`` with what went wrong and where the log then lies."""
     name = job.task.name
     out.mkdir(parents=True, exist_ok=True)
-    failed_log = out / f"{name}.log"
+    failed_log = _failed_log(out, name)
+    failed_log.unlink(missing_ok=True)
     with _working_folder(out, name) as work:
         raw = work / "raw"
         line = command(model, settings, name, job.task.folder.resolve(), raw)
@@ -205,16 +212,18 @@ def _run(
         status = lmms_process.run(line, work / LOG, lmms_process.environment(job.path.parent), display.answered)
         try:
             samples = _collect(job, raw, work, status)
-        except FaceDataError:
+        except FaceDataError as error:
             shutil.copyfile(work / LOG, failed_log)
-            raise
+            # The working folder goes: no message may send the user there.
+            raise FaceDataError(f"{error}\n  log: {failed_log}".replace(f"{work}/", ""), error.reason) from error
         h = job.header
         info = RunInfo(
             task=name, task_version=job.task.version, task_digest=job.task.digest,
             questions=QuestionsInfo(
                 task=h.task, path=str(job.path.resolve()), dataset=h.dataset, split=h.split, seed=h.seed, rows=h.rows,
-                digest=h.digest, image_root=os.environ.get(ROOT_ENV) or h.image_root, licence=h.licence, notes=h.notes,
+                digest=h.digest, image_root=image_root(h), licence=h.licence, notes=h.notes,
             ),
+            device=settings.device or "", device_type=_device_type(model, settings),
             model=asked, limit=settings.limit, samples=samples, command=line, versions=versions(),
             started=started.isoformat(timespec="seconds"), seconds=round(time.monotonic() - began, 1),
             files={name: sha256_of(work / name) for name in (RESULTS, SAMPLES)},
@@ -222,7 +231,6 @@ def _run(
         (work / RUN).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(raw)
         _swap(work, out / name)
-    failed_log.unlink(missing_ok=True)
 
 
 def _collect(job: Job, raw: Path, work: Path, status: int) -> int:
@@ -232,6 +240,12 @@ def _collect(job: Job, raw: Path, work: Path, status: int) -> int:
     if status or len(results) != 1 or len(samples) != 1:
         ended = f"lmms-eval ended with status {status}" if status else "lmms-eval wrote no results (and exited with 0)"
         raise FaceDataError(f"{ended}: {lmms_process.what_went_wrong(work / LOG)}", "missing")
+    if errors := lmms_process.unanswered(work / LOG):
+        # Each of these was answered "" and scored as wrong: that is no answer of the model's.
+        raise FaceDataError(
+            f"the runner failed at {len(errors):,} of {len(job.asked):,} questions and went on with "
+            f"empty answers; the first: {errors[0]}"
+        )
     results[0].replace(work / RESULTS)
     samples[0].replace(work / SAMPLES)
     output = read_output(work / RESULTS, work / SAMPLES, name)
@@ -247,12 +261,40 @@ def _collect(job: Job, raw: Path, work: Path, status: int) -> int:
 
 @contextmanager
 def _working_folder(out: Path, name: str) -> Any:
-    work = Path(tempfile.mkdtemp(dir=out, prefix=f".{name}."))
+    work = Path(tempfile.mkdtemp(dir=out, prefix=f".{name}.{_host()}-{os.getpid()}."))
     work.chmod(0o755)  # mkdtemp makes private folders; this one becomes the result
     try:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", platform.node())  # lmms-eval cannot take every path
+
+
+def _clear_stale(out: Path, names: Sequence[str]) -> None:
+    """Removes the working folders that a killed run left. Not another machine's, nor those of a run that goes on."""
+    for name in names:
+        start = f".{name}.{_host()}-"
+        for left in list(out.glob(f"{start}*.*")):
+            process = int(left.name.removeprefix(start).partition(".")[0])
+            if process == os.getpid() or not _lives(process):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _failed_log(out: Path, name: str) -> Path:
+    return out / f"{name}.log"
 
 
 def _swap(work: Path, folder: Path) -> None:

@@ -27,6 +27,9 @@ from ..registry import unknown_name
 Aggregation = Callable[[Sequence[Any]], float]
 """The items of all questions of a task -> one figure."""
 
+_SCORING = ("answers/**/*.py", "metrics/**/*.py", "suites/**/*.py", "*scoring*.py", "aggregations.py", "questions.py")
+"""What a fix of makes old scores old."""
+
 
 @dataclass(frozen=True)
 class Function:
@@ -75,7 +78,8 @@ class Task:
     folder: Path
     """For ``--include_path``: where the search that found it began."""
     digest: str
-    """SHA-256 of the YAML files it is made of and of the Python files beside it: how is asked and scored."""
+    """SHA-256 of the YAML files it is made of, the Python files beside it, and the plugin's own that read answers and
+    score them: how is asked and scored."""
 
 
 @dataclass
@@ -212,8 +216,18 @@ def _metrics(config: dict[str, Any], path: Path) -> tuple[Metric, ...]:
         ) from error
 
 
-def _digest(files: Sequence[Path]) -> str:
+@lru_cache(maxsize=1)
+def scoring_digest() -> str:
+    """SHA-256 of this package's files that turn an answer into a figure."""
+    here = Path(__file__).parent
     digest = hashlib.sha256()
+    for path in sorted({path for pattern in _SCORING for path in here.glob(pattern)}):
+        digest.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256(scoring_digest().encode())
     for path in files:
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

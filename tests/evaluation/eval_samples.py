@@ -87,7 +87,7 @@ def write_result(
         task=task, task_version="1.0", task_digest=index().task(task).digest,
         questions=QuestionsInfo(
             task=task, path=str(questions), dataset=header.dataset, split=header.split, seed=header.seed,
-            rows=header.rows, digest=header.digest,
+            rows=header.rows, digest=header.digest, image_root=str(Path(header.image_root).resolve()),
         ),
         model=ModelInfo(runner="dummy", args=out.name), limit=limit, samples=len(samples), command=["lmms"],
         versions={"llava_face_plugin": "0", "lmms_eval": "0.7.3"}, started="2026-01-01T00:00:00+00:00", seconds=1.0,

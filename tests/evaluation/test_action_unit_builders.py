@@ -254,4 +254,5 @@ def test_lmms_eval_with_its_dummy_model(tmp_path: Path) -> None:
     assert {f"face_f1_au{unit}": pytest.approx(value) for unit, value in each.items()}.items() <= found.items()
     assert found["face_f1"] == pytest.approx(sum(each.values()) / len(each))
     assert found["face_acc_score"] == pytest.approx(sum(there[u] for u in DISFA_8) / 32)
+    assert found["face_f1_low"] <= found["face_f1"] <= found["face_f1_high"]
     assert "face_f1_au5" not in found  # of the twelve, not of the eight

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -26,13 +29,17 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     """Stands in for the run: what it was called with; set ``failed`` or ``raises`` for another end."""
     monkeypatch.setattr(run.lmms_process.importlib.util, "find_spec", lambda name: object())
     write_questions(tmp_path, images=4)
-    given: dict = {"failed": {}, "raises": None}
+    given: dict = {"failed": {}, "raises": None, "signal": None}
 
     def evaluate(jobs, model, out, settings, display, *, resume):
         given.update(jobs=jobs, model=model, out=out, settings=settings, resume=resume)
         if given["raises"]:
             raise given["raises"]
-        return run.Outcome(done=["face_made"], failed=given["failed"])
+        if given["signal"]:
+            os.kill(os.getpid(), given["signal"])
+            time.sleep(60)  # the signal ends it
+        logs = [out / f"{task}.log" for task in given["failed"]]
+        return run.Outcome(done=["face_made"], failed=given["failed"], logs=logs)
 
     monkeypatch.setattr(run, "evaluate", evaluate)
     return given
@@ -54,10 +61,37 @@ def test_ends(finished: dict, tmp_path: Path) -> None:
     line = ("eval", "--tasks", "face_made", "--out", tmp_path / "o", "--runner", "dummy", "--questions", tmp_path)
     finished["failed"] = {"face_made": "why"}
     done = call(*line)
-    assert done.exit_code == 1 and "failed: face_made" in done.output
+    assert done.exit_code == 1 and f"failed: face_made; logs: {tmp_path / 'o' / 'face_made.log'}" in done.output
     finished["raises"] = KeyboardInterrupt()
     done = call(*line)
     assert done.exit_code == 130 and "finished tasks are kept" in done.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_as_an_interrupt(finished: dict, tmp_path: Path, number: signal.Signals) -> None:
+    finished["signal"] = number
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        done = call(
+            "eval", "--tasks", "face_made", "--out", tmp_path / "o", "--runner", "dummy", "--questions", tmp_path
+        )
+        assert done.exit_code == 130 and "finished tasks are kept" in done.output
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+
+
+def test_nohup_is_left_alone(finished: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished["signal"] = signal.SIGHUP
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        done = call(
+            "eval", "--tasks", "face_made", "--out", tmp_path / "o", "--runner", "dummy", "--questions", tmp_path
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done.exit_code == 0, done.output
 
 
 def test_errors_of_eval(finished: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,19 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eval_samples import YES, index, lmms_output, write_lmms, write_questions
 
 from llava_face_plugin.errors import FaceConfigError, FaceDataError, FaceHostError
-from llava_face_plugin.evaluation import lmms_process, run
+from llava_face_plugin.evaluation import lmms_process, run, task_index
 from llava_face_plugin.evaluation.lmms_process import Model, Settings
 from llava_face_plugin.evaluation.results import LOG, RESULTS, RUN, SAMPLES, read_result
 from llava_face_plugin.evaluation.task_index import TaskIndex
@@ -27,6 +30,12 @@ TRACEBACK = (
     "\x1b[31mTraceback (most recent call last):\x1b[0m\n"
     "llava_face_plugin.errors.FaceDataError: question 7: image 7.png: damaged or truncated\n"
     "tenacity.RetryError: RetryError[<Future at 0x1 state=finished raised FaceDataError>]\n"
+)
+# As llava_hf's, coloured, behind a progress bar, with a message of two lines.
+ERROR = (
+    "\rModel Responding:  8%%|8 | 1/12 [00:01\x1b[32m2026-01-01 10:00:00\x1b[0m | \x1b[31m\x1b[1mERROR   \x1b[0m | "
+    "\x1b[36mllava_hf\x1b[0m:\x1b[36mgenerate_until\x1b[0m:\x1b[36m376\x1b[0m - "
+    "\x1b[31m\x1b[1mError CUDA out of memory.\nTried %d GiB in generating\x1b[0m"
 )
 
 
@@ -124,6 +133,11 @@ FAULTS = {
         "f = next(out.rglob('*results.json')); f.write_text(f.read_text().replace('face_made', 'mme'))",
         "no results of face_made",
     ),
+    "an error for each": (
+        f"[print({ERROR!r} % i) for i in range(12)]",
+        "failed at 12 of 12 questions and went on with empty answers; the first: CUDA out of memory. Tried 0 GiB",
+    ),
+    "one error": (f"print({ERROR!r} % 7)", "failed at 1 of 12 questions"),
     "questions changed": ("QUESTIONS", "changed while the task ran"),
 }  # fmt: skip
 
@@ -139,6 +153,8 @@ def test_a_failure_is_told_and_the_others_run(world: World, fault: str) -> None:
     assert outcome.done == ["face_celeba"] and list(outcome.failed) == ["face_made"]
     assert message in outcome.failed["face_made"] and "RetryError" not in outcome.failed["face_made"]
     assert sorted(p.name for p in world.out.iterdir()) == ["face_celeba", "face_made.log"]
+    assert outcome.logs == [world.out / "face_made.log"]
+    assert str(outcome.logs[0]) in outcome.failed["face_made"] and "/.face_made." not in outcome.failed["face_made"]
 
 
 def test_a_later_success_takes_the_log_away(world: World) -> None:
@@ -164,7 +180,9 @@ def test_what_is_there_is_kept_and_what_differs_is_run_again(world: World) -> No
     assert world.evaluate("face_made", resume=False).done == ["face_made"]
     assert world.evaluate("face_made", settings=Settings(limit=5)).done == ["face_made"]
     assert read_result(world.out / "face_made").info.samples == 5
-    assert world.evaluate("face_made", settings=Settings(limit=5, device="cpu")).kept == ["face_made"]
+    assert world.evaluate("face_made", settings=Settings(limit=5, batch_size=4)).kept == ["face_made"]
+    assert world.evaluate("face_made", settings=Settings(limit=5, device="cpu")).done == ["face_made"]
+    assert "other device than in" in world.shown.ended["face_made"]
     write_questions(world.folder, "face_celeba", images=7)
     assert world.evaluate("face_celeba").done == ["face_celeba"]
     (world.out / "face_celeba" / SAMPLES).unlink()
@@ -198,11 +216,157 @@ def test_an_interrupt_ends_the_process_and_keeps_what_is_done(world: World) -> N
 
     with pytest.raises(KeyboardInterrupt):
         world.evaluate(shown=Shown(answered=interrupt))
-    assert [p.name for p in world.out.iterdir()] == ["face_celeba"]
+    assert [p.name for p in world.out.iterdir()] == ["face_celeba"]  # the working folder is gone
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     world.code.clear()
     assert world.evaluate().kept == ["face_celeba"]
+
+
+def test_other_images_are_run_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.evaluate("face_made")
+    assert read_result(world.out / "face_made").info.questions.image_root == str(world.folder.resolve())
+    other = world.folder / "other"
+    other.mkdir()
+    link = world.folder / "link"
+    link.symlink_to(other)
+    monkeypatch.setenv("FACE_EVAL_ROOT", str(link))
+    assert world.evaluate("face_made").done == ["face_made"] and "image root" in world.shown.ended["face_made"]
+    assert read_result(world.out / "face_made").info.questions.image_root == str(other.resolve())
+    monkeypatch.setenv("FACE_EVAL_ROOT", str(other))
+    assert world.evaluate("face_made").kept == ["face_made"]
+
+
+@pytest.mark.parametrize("name", [RESULTS, SAMPLES])
+def test_changed_results_are_run_again(world: World, name: str) -> None:
+    world.evaluate("face_made")
+    path = world.out / "face_made" / name
+    path.write_text(path.read_text().replace("Yes", "No") + " ")
+    assert world.evaluate("face_made").done == ["face_made"]
+    assert f"again: other {name} (by its SHA-256)" in world.shown.ended["face_made"]
+    assert read_result(world.out / "face_made").info.samples == 12
+
+
+def test_other_scoring_is_run_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.evaluate("face_made")
+    monkeypatch.setattr(task_index, "scoring_digest", lambda: "of a mended parser")
+    assert world.evaluate("face_made").done == ["face_made"]
+    assert "other task or scoring" in world.shown.ended["face_made"]
+
+
+def test_what_scores_is_in_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("answers", "metrics", "suites", "builders"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(task_index, "__file__", str(tmp_path / "task_index.py"))
+    digest = task_index.scoring_digest.__wrapped__
+    seen = {digest()}
+    scoring = ("answers/number.py", "metrics/a.py", "suites/b.py", "age_scoring.py", "aggregations.py", "questions.py")
+    for name in scoring:
+        (tmp_path / name).write_text("old")
+        seen.add(digest())
+        (tmp_path / name).write_text("new")
+        seen.add(digest())
+    assert len(seen) == 1 + 2 * len(scoring)
+    (tmp_path / "builders" / "ages.py").write_text("asks, does not score")
+    (tmp_path / "report.py").write_text("")
+    assert digest() in seen
+
+
+def test_files_below_and_beside_the_model_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them, changed alone, is another model."""
+    monkeypatch.chdir(tmp_path)
+    files = [
+        "model/weights", "model/experts/1/weights", "base/weights", "base/tower/weights", "tower/w", "maps/a/1.png",
+        "parser.pt", "face.onnx",
+    ]  # fmt: skip
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one")
+    parser = {"path": str(tmp_path / "parser.pt"), "detector_path": "face.onnx"}
+    face = {"segmentation": {"maps": str(tmp_path / "maps"), "parser": parser}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"mm_vision_tower": "tower", "face": face}))
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"mm_vision_tower": "openai/clip", "face": None}))
+    model, out = Model("face_llava", tmp_path / "model", "model_base=base,exact="), tmp_path / "model" / "results"
+    known = lmms_process.model_info(model, out)
+    for name in files:
+        (tmp_path / name).write_text("another")
+        changed = lmms_process.model_info(model, out)
+        assert changed != known, name
+        known = changed
+    out.mkdir()
+    (out / "samples.jsonl").write_text("results are no weights")
+    (tmp_path / "unrelated").write_text("")
+    assert lmms_process.model_info(model, out) == known
+    assert lmms_process.model_info(DUMMY, out).files_sha256 == ""
+    (tmp_path / "base" / "config.json").write_text("{")
+    with pytest.raises(FaceDataError, match=r"base/config.json: not JSON"):
+        lmms_process.model_info(model, out)
+
+
+def test_where_the_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmms_process, "_device", lambda: "cuda:0")
+    assert Model("face_llava", tmp_path).device(None) == "cuda:0"
+    assert Model("llava_hf", tmp_path, "device_map=cpu").device(None) == "cpu"
+    assert Model("face_llava", tmp_path).device("cpu") == "cpu"
+    assert Model("vllm", None, "model=x").device(None) is None
+
+
+def test_the_device_is_kept(world: World) -> None:
+    world.evaluate("face_made", settings=Settings(device="cuda:1"))
+    info = read_result(world.out / "face_made").info
+    assert (info.device, info.device_type) == ("cuda:1", "cuda")
+    assert world.evaluate("face_made", settings=Settings(device="cuda:0")).kept == ["face_made"]
+    assert world.evaluate("face_made", settings=Settings(device="cpu")).done == ["face_made"]
+
+
+def test_working_folders_of_killed_runs_are_cleared(world: World) -> None:
+    world.out.mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    start = f".face_made.{run._host()}-"
+    stale, own, running = (world.out / f"{start}{pid}.x" for pid in (gone.pid, os.getpid(), os.getppid()))
+    elsewhere, other_task = world.out / ".face_made.another_host-1.x", world.out / f".face_lfw.{run._host()}-0.x"
+    for folder in (stale, own, running, elsewhere, other_task):
+        (folder / "raw").mkdir(parents=True)
+    world.evaluate("face_made")
+    assert set(world.out.iterdir()) == {running, elsewhere, other_task, world.out / "face_made"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_killed_parent_takes_lmms_eval_along(tmp_path: Path) -> None:
+    inner = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    code = (
+        "import pathlib, sys; from llava_face_plugin.evaluation import lmms_process as p; "
+        f"p.run([sys.executable, '-c', {inner!r}], pathlib.Path({str(tmp_path / 'log')!r}), None, lambda n: None)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    child = _eventually(lambda: (tmp_path / "log").is_file() and (tmp_path / "log").read_text().strip())
+    parent.kill()
+    parent.wait()
+    _eventually(lambda: not Path(f"/proc/{child}").exists() or ") Z " in Path(f"/proc/{child}/stat").read_text())
+
+
+def _eventually(condition: Callable[[], Any]) -> Any:
+    for _ in range(600):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("did not happen within a minute")
+
+
+def test_errors_that_a_runner_caught(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    start = "2026-01-01 10:00:00 | ERROR    | a:b:1 - "
+    lines = [
+        "Error  in generating",
+        "Error generating text: no",
+        "Error in generating: x",
+        "Error during generation: y",
+    ]
+    log.write_text("".join(f"{start}{line}\n" for line in lines))
+    assert lmms_process.unanswered(log) == ["no message", "no", "x", "y"]
+    log.write_text(f"{start}Error loading a font\n2026-01-01 10:00:01 | INFO     | a:b:1 - in generating order\n")
+    assert lmms_process.unanswered(log) == []
 
 
 def test_what_a_killed_run_left_is_no_result(world: World) -> None:

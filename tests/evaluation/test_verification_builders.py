@@ -297,4 +297,7 @@ def test_lmms_eval_with_its_dummy_model(tmp_path: Path) -> None:
     assert (yes["face_acc_score"], yes["face_fold_acc"], yes["face_fold_sd"]) == (0.5, 0.5, 0.0)
     assert (yes["face_worst_group"], yes["face_group_gap"], yes["face_unparsed"]) == (0.5, 0.0, 0.0)
     assert (score["face_eer"], score["face_auc"], score["face_unparsed"]) == (0.5, 0.5, 0.0)
+    # No standard error of an accuracy beside the error rate.
+    assert {score[name] for name in score if name.startswith("face_eer_stderr")} == {"N/A"}
+    assert yes["face_acc_score_stderr_clustered"] < 0.01
     assert load_questions(tmp_path / "questions" / "face_rfw.parquet")[0].rows == 160
