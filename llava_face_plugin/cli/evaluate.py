@@ -104,7 +104,7 @@ def report(
             bounds = "" if s.low is None else f" ({interval(s.low, s.high)})"
             typer.echo(f"{model.name}  {s.task}  {s.main} {share(s.score)}{bounds}, n {s.n:,}{mark}")
     for row in comparison_rows(made.comparisons):
-        typer.echo(f"{row[0]}  {row[4]} - {row[2]}: {row[6]} ({row[7]}), p {row[8]}, Holm {row[9]}")
+        typer.echo(f"{row[0]}  {row[4]} - {row[2]}: {row[6]} ({row[7]}), p {row[8]}, Holm {row[9]}; {row[10]}")
     for path in write_report(made, out or folders[0] / "report", plots):
         typer.echo(path)
 

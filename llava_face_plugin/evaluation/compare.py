@@ -62,6 +62,19 @@ def compare(
     return [replace(c, p_holm=p) for c, p in zip(made, corrected, strict=True)], alone
 
 
+def unlike(first: Sequence[TaskResult], second: Sequence[TaskResult]) -> list[str]:
+    """What else was different in tasks that are compared: the folder of the images, the kind of device."""
+    by_task = {r.info.task: r.info for r in second}
+    out = []
+    for info in (r.info for r in first if r.info.task in by_task):
+        other = by_task[info.task]
+        if info.questions.image_root != other.questions.image_root:
+            out.append(f"{info.task}: images of {info.questions.image_root} and of {other.questions.image_root}")
+        if info.device_type != other.device_type:
+            out.append(f"{info.task}: on {info.device_type or '?'} and on {other.device_type or '?'}")
+    return out
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Step-down corrected p-values (Holm, Scand. J. Statist. 1979), in the order given."""
     out = [0.0] * len(p)

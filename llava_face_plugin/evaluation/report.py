@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..errors import FaceConfigError, FaceDataError
 from ..maps.files import atomic_path
-from .compare import Comparison, compare
+from .compare import Comparison, compare, unlike
 from .results import RunInfo, read_result, result_folders
 from .summary import Summary, summarise
 from .task_index import TaskIndex
@@ -83,6 +84,8 @@ def make_report(
     notes, comparisons = list(NOTES), []
     for title, results in zip(titles[1:], read[1:], strict=True):
         found, alone = compare((titles[0], read[0]), (title, results))
+        if different := unlike(read[0], results):
+            notes.append(f"{titles[0]} and {title} differ in more than the model: {'; '.join(different)}.")
         comparisons += found
         if alone:
             notes.append(f"Not compared, for only one of {titles[0]} and {title} has them: {', '.join(alone)}.")
@@ -116,6 +119,7 @@ def write_report(report: Report, out: Path, plots: bool = True) -> list[Path]:
     from .report_plots import draw
 
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "plots", ignore_errors=True)  # those of an earlier report would be taken for this one's
     pictures = draw(report, out / "plots") if plots else {}
     texts = {
         "report.json": json.dumps(_plain(as_json(report)), indent=1, ensure_ascii=False, allow_nan=False) + "\n",

@@ -23,7 +23,8 @@ def protocol(info: RunInfo) -> str:
     model = info.model.path or info.model.args or "no model directory"
     return (
         f"{info.samples:,} of {q.rows:,} questions, {q.dataset}, split {q.split}, seed {q.seed}, digest "
-        f"{q.digest[:12]}{limit}; task version {info.task_version or '-'}; {info.model.runner}: {model}; "
+        f"{q.digest[:12]}{limit}; images {q.image_root}; task version {info.task_version or '-'}; "
+        f"{info.model.runner}: {model}, on {info.device_type or 'a device not recorded'}; "
         f"llava_face_plugin {v.get('llava_face_plugin', '?')}, lmms-eval {v.get('lmms_eval', '?')}, transformers "
         f"{v.get('transformers', '?')}, torch {v.get('torch', '?')}; {info.started}, {info.seconds:,.0f} s"
     )

@@ -217,6 +217,7 @@ def _run(
             # The working folder goes: no message may send the user there.
             raise FaceDataError(f"{error}\n  log: {failed_log}".replace(f"{work}/", ""), error.reason) from error
         h = job.header
+        shown = [str(out / name) if text == str(raw) else text for text in line]  # the working folder is gone by then
         info = RunInfo(
             task=name, task_version=job.task.version, task_digest=job.task.digest,
             questions=QuestionsInfo(
@@ -224,7 +225,7 @@ def _run(
                 digest=h.digest, image_root=image_root(h), licence=h.licence, notes=h.notes,
             ),
             device=settings.device or "", device_type=_device_type(model, settings),
-            model=asked, limit=settings.limit, samples=samples, command=line, versions=versions(),
+            model=asked, limit=settings.limit, samples=samples, command=shown, versions=versions(),
             started=started.isoformat(timespec="seconds"), seconds=round(time.monotonic() - began, 1),
             files={name: sha256_of(work / name) for name in (RESULTS, SAMPLES)},
         )  # fmt: skip
