@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from .. import guard
 from ..config import FaceConfig, KnowledgeConfig
-from ..errors import FaceConfigError, FaceError, FaceHostError
+from ..errors import FaceConfigError, FaceHostError
 from ..labels import NO_MAP
 from ..parser_config import ParserConfig
 from ..switch import read_config
-from . import loader
 from .label_channel import FaceImageProcessor
+from .llava_v1_load import load_llava
 
 
 class FaceModel:
@@ -52,15 +49,14 @@ class FaceModel:
         into tiles (anyres), and what the parser raises that cannot be built.
         """
         knowledge = knowledge_of(model_dir)
-        adapter = (model_dir / "adapter_config.json").exists()
-        _check_base(model_dir, base, adapter)
+        _check_base(model_dir, base)
         if read_config(model_dir).get("mm_vision_tower") in (None, "", guard.TOWER_MARK):
             raise FaceConfigError(
                 f"{model_dir}: not trained yet (its config.json names no mm_vision_tower): train it with LLaVA's "
                 "--vision_tower first, and name the training's output"
             )
         _check_device(device)
-        model, processor = _through_llava(model_dir, base, "llava-lora" if adapter else "llava", device)
+        _, model, processor = load_llava(model_dir, base, device)
         if torch.device(device).type == "cpu":  # float16 is slow on a CPU, and not implemented on all
             model.get_vision_tower().float()
             model.get_model().mm_projector.float()
@@ -114,23 +110,6 @@ def has_map(prepared: Tensor) -> bool:
     return bool((prepared[3] != NO_MAP).any())
 
 
-def _through_llava(model_dir: Path, base: str | None, name: str, device: str) -> tuple[Any, Any]:
-    """Model and image processor; ``name`` is what LLaVA's loader takes for the directory's, and decides by."""
-    loader.activate()
-    try:
-        from llava.model.builder import load_pretrained_model
-    except ImportError as error:
-        raise FaceHostError(f"llava cannot be imported ({error}); install llava-torch==1.2.2.post1") from error
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # LLaVA prints while it loads; stdout is for answers
-            loaded = load_pretrained_model(str(model_dir), base, name, device=device, device_map=device)
-    except FaceError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise FaceHostError(f"{model_dir}: LLaVA cannot load it: {error}") from error
-    return loaded[1].eval(), loaded[2]
-
-
 def _use_maps(model: Any, maps: Path) -> Any:
     """As if the model's configuration named these maps; returns the image processor that reads them."""
     from . import llava_v1_model
@@ -145,11 +124,12 @@ def _use_maps(model: Any, maps: Path) -> Any:
     return tower.image_processor
 
 
-def _check_base(model_dir: Path, base: str | None, adapter: bool) -> None:
+def _check_base(model_dir: Path, base: str | None) -> None:
     whole = any(file for pattern in ("model*.safetensors", "pytorch_model*.bin") for file in model_dir.glob(pattern))
     if base is None and not whole:
         raise FaceConfigError(f"{model_dir}: holds no whole model; name the LLM it was trained on by --model-base")
-    if base is not None and not adapter and not (model_dir / "mm_projector.bin").exists():
+    part = any((model_dir / name).exists() for name in ("adapter_config.json", "mm_projector.bin"))
+    if base is not None and not part:
         raise FaceConfigError(f"{model_dir}: holds no LoRA and no mm_projector.bin; leave --model-base out")
 
 

@@ -6,11 +6,13 @@
 Protocol. One LLaVA 1.5 in transformers' layout with random weights, float32, on the CPU: a Llama of 50 M parameters
 besides its embeddings, a CLIP tower of 7 % of a prompt's multiplications (7B: 4 %), 576 image tokens as LLaVA 1.5 or
 144, LLaVA's system prompt, made faces, and the wording of CelebA's attributes in ``llava_face_plugin.data.wording``
-with "Answer yes or no.". Both models are lmms-eval's classes for simple tasks and get the same requests through
+with "Answer yes or no.". What is measured is what a user runs: the classes that lmms-eval takes for ``--model
+face_llava`` and ``--model llava_hf`` where nothing else is said, both for chat messages; rows as in our question files,
+and the ``doc_to_text`` and ``doc_to_messages`` of our tasks, which open JPEG files. Both get the same requests through
 ``generate_until``; loading is not timed. ``llava_hf`` takes one question at a time (it allows no other batch size).
-Ours runs with its defaults, starts each run with no visual tokens kept, and its time includes hashing the images. A
-run of ours and a run of ``llava_hf`` alternate, after one question each to warm up; the ratio is the median over the
-repeats, with its range; that of CPU seconds is given too, for machines with other load.
+Ours runs with its defaults, starts each run with no visual tokens kept, and its time includes opening and hashing the
+images. A run of ours and a run of ``llava_hf`` alternate, after one question each to warm up; the ratio is the median
+over the repeats, with its range; that of CPU seconds is given too, for machines with other load.
 
 A random model hardly ever ends an answer, so every answer has ``--new-tokens`` tokens in both: 2 is what a trained
 model needs for "Yes" and the end token; 16 is the cap of our yes/no tasks and the least favourable case.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -33,10 +36,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from llava_face_plugin.data.made import render, sample_attributes
 from llava_face_plugin.data.wording import ANSWER_HINT, QUESTIONS
+from llava_face_plugin.evaluation.scoring import doc_to_messages, doc_to_text
 
 SIZES = {"small": (640, 1728, 10, 256, 4), "tiny": (64, 128, 2, 32, 2)}
 """LLM width, feed-forward width, layers; tower width, layers."""
@@ -45,6 +48,14 @@ IMAGES = {1: 8, 2: 8, 5: 4, 10: 2, 20: 2, 40: 2}
 """Questions an image -> images in a run, so that all take a similar time."""
 
 SPECIAL = ["<s>", "</s>", "<pad>", "<image>"]
+
+CHAT = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions. {% for message in messages %}{{ message['role'].upper() }}: "
+    "{% for part in message['content'] %}{{ '<image>\\n' if part['type'] == 'image' else part['text'] }}{% endfor %} "
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+"""Of the checkpoint: LLaVA 1.5's conversation."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ def write_checkpoint(out: Path, size: str, image_tokens: int) -> Path:
     images = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     processor = LlavaProcessor(
         image_processor=images, tokenizer=tokenizer, patch_size=14, vision_feature_select_strategy="default",
-        image_token="<image>", num_additional_image_tokens=1,
+        image_token="<image>", num_additional_image_tokens=1, chat_template=CHAT,
     )  # fmt: skip
     spread(model)
     with torch.no_grad():
@@ -130,8 +141,6 @@ def train_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from llava_face_plugin.evaluation.model.host_transformers import VICUNA
-
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -139,7 +148,7 @@ def train_tokenizer() -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=2000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator([VICUNA, ANSWER_HINT, *QUESTIONS.values()] * 2, trainer)
+    tokenizer.train_from_iterator([CHAT, ANSWER_HINT, *QUESTIONS.values()] * 2, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="left",
         model_max_length=2048, model_input_names=["input_ids", "attention_mask"],
@@ -147,18 +156,28 @@ def train_tokenizer() -> Any:
     )  # fmt: skip
 
 
-def made_faces(count: int) -> list[Image.Image]:
-    return [render(row, seed)[0] for seed, row in enumerate(sample_attributes(count, seed=0))]
+def write_faces(out: Path, count: int) -> list[Path]:
+    """Drawn faces of CelebA's size, as JPEG."""
+    files = [out / f"{seed}.jpg" for seed in range(count)]
+    for seed, row in enumerate(sample_attributes(count, seed=0)):
+        render(row, seed)[0].save(files[seed], quality=90)
+    return files
 
 
-def requests(model: Any, images: Sequence[Image.Image], questions: int, new_tokens: int) -> list[Request]:
+def requests(model: Any, images: Sequence[Path], questions: int, new_tokens: int) -> list[Request]:
     """Fresh ones for each run: ``llava_hf`` changes the generation arguments that it is given."""
-    asked = [f"{text} {ANSWER_HINT}" for text in QUESTIONS.values()][:questions]
-    docs = [{"image": image, "question": text} for image in images for text in asked]
+    asked = list(QUESTIONS.values())[:questions]
+    docs = [
+        {"question_id": f"{image.name}-{index}", "image_id": image.name, "cluster": image.name, "kind": "yes_no",
+         "images": [image.name], "video": "", "image_root": str(image.parent), "question": text}
+        for image in images for index, text in enumerate(asked)
+    ]  # fmt: skip
     model.task_dict["celeba"] = {"test": docs}
+    kwargs = {"pre_prompt": "", "post_prompt": f" {ANSWER_HINT}"}
+    messages = functools.partial(doc_to_messages, lmms_eval_specific_kwargs=kwargs)
     greedy = {"max_new_tokens": new_tokens, "temperature": 0, "do_sample": False, "until": ["\n\n"]}
     return [
-        Request(doc["question"], dict(greedy), lambda doc: [doc["image"]], index, "celeba", "test")
+        Request(doc_to_text(doc, kwargs), messages, dict(greedy), index, "celeba", "test")
         for index, doc in enumerate(docs)
     ]
 
@@ -172,9 +191,7 @@ def timed(model: Any, asked: list[Request]) -> tuple[tuple[float, float], list[s
     return seconds, [str(getattr(answer, "text", answer)).split("\n\n")[0] for answer in answers]
 
 
-def measure(
-    ours: Any, theirs: Any, faces: Sequence[Image.Image], questions: int, new_tokens: int, repeats: int
-) -> Measured:
+def measure(ours: Any, theirs: Any, faces: Sequence[Path], questions: int, new_tokens: int, repeats: int) -> Measured:
     """``llava_hf`` does not cut its answers at ``until``; here it is done for it."""
     images = faces[: IMAGES.get(questions, 2)]
     times, different = [], 0
@@ -200,13 +217,11 @@ def measure(
 
 
 def load(checkpoint: Path) -> tuple[Any, Any]:
-    """``face_llava`` and ``llava_hf``, both for simple tasks."""
-    from lmms_eval.models.simple.llava_hf import LlavaHf
+    """The classes that lmms-eval takes by itself."""
+    from lmms_eval.models import get_model
 
-    from llava_face_plugin.evaluation.model.face_llava import FaceLlava
-
-    ours = FaceLlava(pretrained=str(checkpoint), device="cpu", dtype="float32")
-    return ours, LlavaHf(pretrained=str(checkpoint), device="cpu", device_map="cpu", dtype="float32", batch_size=1)
+    given = {"pretrained": str(checkpoint), "device": "cpu", "dtype": "float32", "batch_size": 1}
+    return get_model("face_llava")(**given), get_model("llava_hf")(**given, device_map="cpu")
 
 
 def main() -> None:
@@ -222,8 +237,8 @@ def main() -> None:
     quiet()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    faces = made_faces(max(IMAGES.values()))
     with tempfile.TemporaryDirectory() as folder:
+        faces = write_faces(Path(folder), max(IMAGES.values()))
         ours, theirs = load(write_checkpoint(Path(folder) / "llava-small", arguments.size, arguments.image_tokens))
         for model in (ours, theirs):
             timed(model, requests(model, faces[:1], 1, 2))

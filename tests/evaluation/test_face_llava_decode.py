@@ -124,6 +124,12 @@ def test_windows_keep_an_image_together(host: Any, expected: list[Answer], monke
     assert batched.answer(many(host)) == expected and batched.encoded == 15
 
 
+def test_windows_bound_questions_without_images(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "WINDOW", 4)
+    asked = [question(host, f"Who is {n}?", [1] if n in (0, 8) else []) for n in range(10)]
+    assert list(grouping.windows_of(asked)) == [[0, 8, 1, 2], [3, 4, 5, 6], [7, 9]]
+
+
 def test_one_image_is_encoded_once_within_the_memory_bound(host: Any) -> None:
     kept = engine(host, images_per_batch=1)
     questions = [question(host, "same?", pair) for pair in ([1, 2], [1, 3], [2, 3], [1, 1])]
@@ -183,11 +189,22 @@ def test_stop_texts_cut_and_end_an_answer(host: Any) -> None:
     (whole,) = engine(host).answer([plain])
     stop = whole.text[2:4]
     told = question(host, "Is the person smiling?", [7], until=[stop, "never said"])
-    for changes in ({}, {"exact": True}):
-        (cut,) = engine(host, **changes).answer([told])
-        assert cut.text == whole.text.split(stop)[0]
-    (batched,) = engine(host).answer([told])
-    assert batched.output_tokens < whole.output_tokens
+    (batched,) = engine(host, margin=0.0).answer([told])
+    assert batched.text == whole.text.split(stop)[0] and batched.output_tokens < whole.output_tokens
+    for changes in ({"exact": True}, {"margin": 1.0}):  # generate goes on, but the same tokens count
+        assert engine(host, **changes).answer([told]) == [batched]
+
+
+def test_tokens_that_count_end_with_the_stop_text() -> None:
+    """Of "a", "b.", "c.", "d" with the stop text ".c" the first three: the third completes it."""
+    words = {1: "a", 2: "b.", 3: "c.", 4: "d"}
+
+    def text_of(ids: Sequence[int]) -> str:
+        return "".join(words[token] for token in ids)
+
+    assert Generation(9, (".c",)).ended([1, 2, 3, 4], text_of) == [1, 2, 3]
+    assert Generation(9, ("x", "d")).ended([1, 2, 3, 4], text_of) == [1, 2, 3, 4]
+    assert Generation(9, ("x",)).ended([1, 2], text_of) == [1, 2] and Generation(9).ended([1], text_of) == [1]
 
 
 def test_sampling_and_beams_go_one_by_one(host: Any) -> None:

@@ -13,11 +13,13 @@ from face_llava_models import GREEDY, Request, picture, simple_requests, write_t
 pytest.importorskip("lmms_eval", reason="needs the extra eval")
 
 from llava_face_plugin.errors import FaceConfigError, FaceDataError, FaceHostError
+from llava_face_plugin.evaluation import scoring
 from llava_face_plugin.evaluation.model import registry
 from llava_face_plugin.evaluation.model.arguments import QUESTIONS, Arguments
 from llava_face_plugin.evaluation.model.face_llava import FaceLlava, FaceLlavaChat
 from llava_face_plugin.evaluation.model.generation import MAX_NEW_TOKENS, Generation
 from llava_face_plugin.evaluation.model.host import load_host
+from llava_face_plugin.evaluation.model.messages import plain, shown
 from llava_face_plugin.evaluation.model.visual_cache import VisualCache
 
 
@@ -117,6 +119,86 @@ def test_tasks_may_be_mixed(model: FaceLlava) -> None:
     assert answers[::2] == model.generate_until(one) and answers[1::2] == model.generate_until(two)
     assert all(answer.token_counts.output_tokens <= 3 for answer in answers[1::2])
     assert model.generate_until([]) == []
+
+
+def rows(pictures: Path, asked: int = 10) -> list[dict[str, Any]]:
+    """Rows as in our question files: yes/no and choice questions about three images and one pair, in mixed order."""
+    for n in range(3):
+        picture(n).save(pictures / f"{n}.png")
+    return [
+        {"question_id": f"{names}-{n}", "image_id": names[0], "cluster": names[0], "images": names, "video": "",
+         "kind": "choice" if n % 4 == 0 else "yes_no", "options": ["young", f"old {n}"], "question": f"Is it {n}?",
+         "image_root": str(pictures)}
+        for n in range(asked) for names in (["0.png"], ["1.png"], ["2.png"], ["0.png", "1.png"])
+    ]  # fmt: skip
+
+
+WORDED = {"pre_prompt": "Look. ", "post_prompt": " Answer yes or no."}
+
+
+def task_requests(
+    model: Any, docs: list[dict[str, Any]], opened: list[str], messages: Any = scoring.doc_to_messages
+) -> list[Request]:
+    """As lmms-eval makes them of our YAMLs; ``opened`` gets the images of each call of ``messages``."""
+    model.task_dict["file"] = {"test": docs}
+
+    def doc_to_messages(doc: dict[str, Any]) -> Any:
+        opened.append(" ".join(doc["images"]))
+        return messages(doc, WORDED)
+
+    return [
+        Request(scoring.doc_to_text(doc, WORDED), doc_to_messages, dict(GREEDY), n, "file", "test")
+        for n, doc in enumerate(docs)
+    ]
+
+
+def test_messages_of_question_files_are_made_once_an_image(checkpoint: Path, tmp_path: Path) -> None:
+    """Same answers as ``llava_hf``, same prompts as from each row's own messages."""
+    pytest.importorskip("decord", reason="llava_hf imports it")
+    from lmms_eval.models.chat.llava_hf import LlavaHf
+
+    docs, opened = rows(tmp_path), []  # type: tuple[list[dict[str, Any]], list[str]]
+    chat = FaceLlavaChat(pretrained=str(checkpoint), device="cpu", margin=0)  # one asked again opens its images
+    answers = chat.generate_until(task_requests(chat, docs, opened))
+    # Each image or pair and kind for its messages; then images 0, 1 and 2 to encode them.
+    assert len(opened) == 4 * 2 + 3 and chat.engine.encoded == 3
+    theirs = LlavaHf(pretrained=str(checkpoint), device="cpu", device_map="cpu", dtype="float32", batch_size=1)
+    assert texts(answers) == texts(theirs.generate_until(task_requests(theirs, docs, [])))
+    assert len(set(texts(answers))) > 3
+
+    prompts = [chat._question(*request.args).prompt for request in task_requests(chat, docs, [])]
+    rendered = [chat.engine.host.render_chat(shown(plain(scoring.doc_to_messages(doc, WORDED)))) for doc in docs]
+    assert prompts == rendered
+
+
+def test_messages_that_say_something_else_are_made_for_each_question(chat: FaceLlavaChat, tmp_path: Path) -> None:
+    """A task of a user's own, on our rows: its texts are not the request's context."""
+
+    def thinks(doc: dict[str, Any], kwargs: dict[str, str]) -> Any:
+        (turn,) = scoring.doc_to_messages(doc, kwargs)
+        return [
+            {"role": "user", "content": [*turn["content"], {"type": "text", "text": f"Think of {doc['question']}"}]}
+        ]
+
+    docs, opened = rows(tmp_path), []  # type: tuple[list[dict[str, Any]], list[str]]
+    requests = task_requests(chat, docs, opened, thinks)
+    prompts = [chat._question(*request.args).prompt for request in requests]
+    assert len(opened) == len(docs)
+    assert all(f"Think of {doc['question']}" in prompt for doc, prompt in zip(docs, prompts, strict=True))
+
+
+def test_the_report_counts_one_call(chat: FaceLlavaChat, tmp_path: Path) -> None:
+    from loguru import logger
+
+    docs, told = rows(tmp_path), []  # type: tuple[list[dict[str, Any]], list[str]]
+    sink = logger.add(told.append, format="{message}", level="INFO")
+    chat.engine.margin = 0.0
+    try:
+        for _ in range(2):
+            chat.generate_until(task_requests(chat, docs, []))
+    finally:
+        logger.remove(sink)
+    assert ["40 answers, 3 images encoded" in told[0], "40 answers, 0 images encoded" in told[1]] == [True, True]
 
 
 def test_images_of_question_files_are_looked_at_once(checkpoint: Path) -> None:

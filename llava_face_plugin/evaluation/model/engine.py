@@ -28,6 +28,7 @@ class Answer:
     input_tokens: int
     """Those of images included."""
     output_tokens: int
+    """Those through the end token, or through the one that completes a stop text."""
 
 
 class Engine:
@@ -128,7 +129,9 @@ class Engine:
         generation = question.generation
         options = {"max_new_tokens": generation.max_new_tokens, "do_sample": False, **generation.options}
         images = [image.open() for image in question.images]
+        ids: Sequence[int]
         ids, length = self.host.generate(question.prompt, images, options)
+        ids = generation.ended(ids, self.host.text_of)
         return Answer(generation.cut(self.host.text_of(ids)), length, len(ids))
 
     def _visual(self, images: Sequence[ImageRef]) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from ...errors import FaceHostError
 from .arguments import Arguments
 from .engine import Engine
 from .generation import Generation
-from .host import load_host
+from .host import Message, load_host
+from .messages import Turns, media, plain, shown, texts
 from .questions import ImageRef, Question, from_visuals, image_names
 
 
@@ -39,6 +40,7 @@ class FaceLlava(lmms):  # type: ignore[misc]
         self.engine = Engine(load_host(arguments, self.device), arguments)
         self.batch_size_per_gpu = arguments.batch_size
         self._known_images: dict[Any, tuple[ImageRef, ...]] = {}
+        self._known_turns: dict[Any, Turns] = {}
 
     @property
     def batch_size(self) -> int:
@@ -50,12 +52,13 @@ class FaceLlava(lmms):  # type: ignore[misc]
 
         Raises ``FaceDataError`` for images that cannot be read, for video and audio.
         """
-        self._known_images = {}
+        self._known_images, self._known_turns = {}, {}
+        before = self._counts()
         reading = tqdm(requests, disable=self.rank != 0, desc="Reading questions")
         questions = [self._question(*request.args) for request in reading]
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding") as bar:
             answers = self.engine.answer(questions, bar.update)
-        self._report(len(requests))
+        self._report(len(requests), [now - then for now, then in zip(self._counts(), before, strict=True)])
         return [
             GenerationResult(a.text, TokenCounts(input_tokens=a.input_tokens, output_tokens=a.output_tokens))
             for a in answers
@@ -95,18 +98,26 @@ class FaceLlava(lmms):  # type: ignore[misc]
             self._known_images[key] = from_visuals(visuals(), where, visuals)
         return self._known_images[key]
 
-    def _report(self, count: int) -> None:
-        engine = self.engine
+    def _counts(self) -> tuple[int, int, int]:
+        """Of all calls so far."""
+        return self.engine.encoded, self.engine.asked_again, self.engine.one_by_one
+
+    def _report(self, answers: int, counts: Sequence[int]) -> None:
+        encoded, again, alone = counts
         notes = [
-            f"{count} answers, {engine.encoded} images encoded, {engine.asked_again} answers near a tie asked again, "
-            f"{engine.one_by_one} answered one by one",
-            *engine.host.notes(),
+            f"{answers} answers, {encoded} images encoded, {again} answers near a tie asked again, "
+            f"{alone} answered one by one",
+            *self.engine.host.notes(),
         ]
         logger.info("face_llava: {}", "; ".join(notes))
 
 
 class FaceLlavaChat(FaceLlava):
-    """The same for chat tasks, whose documents become messages."""
+    """The same for tasks with messages (``doc_to_messages``, ours among them): what lmms-eval runs by default.
+
+    Messages hold opened images, so for rows of our question files they are made once for the same images: where their
+    one text is the request's context (what ``doc_to_text`` gives), the other questions put theirs in its place.
+    """
 
     is_simple = False
 
@@ -119,28 +130,21 @@ class FaceLlavaChat(FaceLlava):
         task: str,
         split: str,
     ) -> Question:
-        def messages() -> Sequence[Mapping[str, Any]]:
-            return _plain(doc_to_messages(self.task_dict[task][split][doc_id]))
+        def messages() -> Sequence[Message]:
+            return plain(doc_to_messages(self.task_dict[task][split][doc_id]))
 
-        turns = messages()
-        where = f"task {task}, document {doc_id}"
-        images = from_visuals(_media(turns), where, lambda: _media(messages()))
-        shown = [{"role": turn["role"], "content": [_shown(part) for part in turn["content"]]} for turn in turns]
-        return Question(self.engine.host.render_chat(shown), images, Generation.of(generation))
-
-
-def _plain(messages: Any) -> Sequence[Mapping[str, Any]]:
-    """Messages as a task gives them, checked by lmms-eval's own schema."""
-    from lmms_eval.protocol import ChatMessages
-
-    checked: list[Mapping[str, Any]] = ChatMessages(messages=messages).model_dump()["messages"]
-    return checked
-
-
-def _media(turns: Sequence[Mapping[str, Any]]) -> list[Any]:
-    return [part["url"] for turn in turns for part in turn["content"] if part["type"] != "text"]
-
-
-def _shown(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A part without its pixels: video and audio were refused before."""
-    return part if part["type"] == "text" else {"type": "image"}
+        doc = self.task_dict[task][split][doc_id]
+        names = image_names(doc)
+        # The kind, too: a task of a user's own may word one kind in its messages only.
+        key = names and (task, split, doc["kind"], names)
+        known = self._known_turns.get(key)
+        if known is None:
+            given = messages()
+            images = from_visuals(media(given), f"task {task}, document {doc_id}", lambda: media(messages()))
+            known = Turns(shown(given), images)
+            if key and texts(given) == [context]:
+                self._known_turns[key] = known
+            turns = known.shown
+        else:
+            turns = known.asking(context)
+        return Question(self.engine.host.render_chat(turns), known.images, Generation.of(generation))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,13 @@ class Generation:
         for stop in self.until:
             text = text.split(stop, 1)[0]
         return text
+
+    def ended(self, ids: Sequence[int], text_of: Callable[[Sequence[int]], str]) -> Sequence[int]:
+        """An answer's tokens through the first that completes a stop text: where our decoding ends."""
+        if not self.until:
+            return ids
+        ends = (count for count in range(1, len(ids)) if self.stopped(text_of(ids[:count])))
+        return ids[: next(ends, len(ids))]
 
     def stopped(self, text: str) -> bool:
         """Whether a stop text has come."""

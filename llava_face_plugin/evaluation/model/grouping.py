@@ -55,10 +55,13 @@ class Row:
 
 
 def windows_of(questions: Sequence[Question]) -> Iterator[list[int]]:
-    """Indices of questions, those with the same images side by side, in windows that split no image's questions."""
-    groups: dict[tuple[str, ...], list[int]] = {}
+    """Indices of questions, those with the same images side by side, in windows that split no image's questions.
+
+    Questions without an image are not kept together: they share no image that would be encoded twice.
+    """
+    groups: dict[tuple[str, ...] | int, list[int]] = {}
     for index, question in enumerate(questions):
-        groups.setdefault(keys(question.images), []).append(index)
+        groups.setdefault(keys(question.images) or index, []).append(index)
     window: list[int] = []
     for group in groups.values():
         if window and len(window) + len(group) > WINDOW:

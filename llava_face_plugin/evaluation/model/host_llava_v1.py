@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ... import guard
-from ...errors import FaceConfigError, FaceError, FaceHostError
-from ...hosts import loader
+from ...errors import FaceConfigError, FaceHostError
 from ...hosts.attributes import has_map
+from ...hosts.llava_v1_load import load_llava
 from ...switch import read_config
 from .arguments import Arguments
 from .caches import starts_with_bos
 from .host import IMAGE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
 from .host_transformers import PLACE, flat
+from .questions import content_key
 
 TEMPLATE = "vicuna_v1"
 """LLaVA 1.5's conversation, which lmms-eval's ``llava`` takes too."""
@@ -41,10 +39,11 @@ def load(arguments: Arguments, device: torch.device) -> Host:
     where = Path(arguments.pretrained)
     config = read_config(where)
     _check(where, config, arguments.model_base)
-    tokenizer, model, processor = _through_llava(where, arguments, device)
+    tokenizer, model, processor = load_llava(
+        where, arguments.model_base, str(device), attn_implementation=arguments.attn_implementation
+    )
     dtype = dtype_for(arguments, device, torch.float16)
-    model = model.to(dtype).eval()
-    return LlavaV1(model, tokenizer, processor, device, dtype, where.name)
+    return LlavaV1(model.to(dtype), tokenizer, processor, device, dtype, where.name)
 
 
 class LlavaV1:
@@ -61,14 +60,11 @@ class LlavaV1:
         longest = getattr(model.config, "tokenizer_model_max_length", None)
         self.limit = min(longest_prompt(model.config), longest or 1 << 60)
         self.face = bool(getattr(type(model), "is_face_model", False))
-        self._seen, self._without_map = 0, 0
+        self._has_map: dict[str, bool] = {}
 
     @torch.inference_mode()
     def visual(self, images: Sequence[Image.Image]) -> list[Tensor]:
         prepared = self._prepared(images)
-        if self.face:
-            self._seen += len(prepared)
-            self._without_map += sum(not has_map(image) for image in prepared)
         return list(self.model.encode_images(prepared.to(self.device, self.dtype)))
 
     def _prepared(self, images: Sequence[Image.Image]) -> Tensor:
@@ -76,6 +72,8 @@ class LlavaV1:
         from llava.mm_utils import process_images
 
         prepared: Tensor = process_images([eight_bit(image) for image in images], self.processor, self.model.config)
+        if self.face:  # by content: generate prepares an image again for each of its questions
+            self._has_map |= dict(zip(map(content_key, images), map(has_map, prepared), strict=True))
         return prepared
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -134,9 +132,10 @@ class LlavaV1:
         return output[0, int(starts_with_bos()) :].tolist(), len(ids) + patches
 
     def notes(self) -> list[str]:
-        if not self.face:
+        if not self._has_map:
             return []
-        return [f"face maps: {self._seen - self._without_map} of {self._seen} images; {self._without_map} had none"]
+        seen, with_map = len(self._has_map), sum(self._has_map.values())
+        return [f"face maps so far: {with_map} of {seen} images; {seen - with_map} had none"]
 
 
 def _check(where: Path, config: Mapping[str, Any], base: str | None) -> None:
@@ -153,29 +152,3 @@ def _check(where: Path, config: Mapping[str, Any], base: str | None) -> None:
         raise FaceConfigError(f"{where}: holds no whole model; name the LLM it was trained on by model_base=DIR")
     if base is not None and not part:
         raise FaceConfigError(f"{where}: holds no LoRA and no mm_projector.bin; leave model_base out")
-
-
-def _through_llava(where: Path, arguments: Arguments, device: torch.device) -> tuple[Any, Any, Any]:
-    """Tokenizer, model and image processor."""
-    loader.activate()
-    try:
-        from llava.model.builder import load_pretrained_model
-    except ImportError as error:
-        raise FaceHostError(f"llava cannot be imported ({error}); install llava-torch==1.2.2.post1") from error
-    # LLaVA's loader decides by a name, which we choose: directories may be called anything
-    name = "llava-lora" if (where / "adapter_config.json").exists() else "llava"
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # it prints while it loads; stdout is lmms-eval's
-            tokenizer, model, processor, _ = load_pretrained_model(
-                str(where),
-                arguments.model_base,
-                name,
-                device=str(device),
-                device_map=str(device),
-                attn_implementation=arguments.attn_implementation,
-            )
-    except FaceError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise FaceHostError(f"{where}: LLaVA cannot load it: {error}") from error
-    return tokenizer, model, processor

@@ -65,14 +65,15 @@ def _from_visual(visual: Any, where: str, index: int, reopen: Callable[[], Any])
         kind = f"{visual!r}" if isinstance(visual, str) else type(visual).__name__
         raise FaceDataError(f"{where}: visual {index} is {kind}, not an image; this host reads no video and no audio")
     _check_size(visual, where)
-    return ImageRef(_content_key(visual), lambda: _rgb(reopen()[index]))
+    return ImageRef(content_key(visual), lambda: _rgb(reopen()[index]))
 
 
 def _rgb(visual: Image.Image) -> Image.Image:
     return visual if visual.mode == "RGB" else visual.convert("RGB")
 
 
-def _content_key(image: Image.Image) -> str:
+def content_key(image: Image.Image) -> str:
+    """The same for the same pixels in RGB, and for no others."""
     pixels = _rgb(image)
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16)
     return f"{pixels.size}:{digest.hexdigest()}"
