@@ -27,10 +27,9 @@ _WHERE = {
     "FaceLlavaNextProcessor": "processing",
     "FaceLlavaOnevisionProcessor": "processing",
     "FaceLossMixin": "trainer",
-    "register": "register",
 }
 
-__all__ = list(_WHERE)
+__all__ = [*_WHERE, "register"]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,6 +38,6 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
 
 
-from .register import register as _register  # noqa: E402  (after the check, which says more than an ImportError)
+from .registration import register  # noqa: E402  (after the check, which says more than an ImportError)
 
-_register()
+register()
