@@ -193,7 +193,9 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
     report.add("ok", "face mode", f"on: preset {face.preset}, {face.segmentation.encoder}, {face.fusion.type}")
     family = guard.transformers_family(config)
     if guard.is_on(config):
-        who = f"transformers without the plugin does not know {config['model_type']!r}, and" if family else "plain LLaVA"
+        who = (
+            f"transformers without the plugin does not know {config['model_type']!r}, and" if family else "plain LLaVA"
+        )
         report.add("ok", "guard", f"{who} refuses this directory instead of training it without face mode")
     else:
         report.add(

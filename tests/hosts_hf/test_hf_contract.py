@@ -1,4 +1,4 @@
-"""The contract on transformers' own Llava classes: off is upstream, step 0 is the base, everything learns and is saved."""
+"""The contract on transformers' own Llava classes: off is upstream, step 0 the base, everything learns."""
 
 from __future__ import annotations
 
@@ -21,11 +21,24 @@ from llava_face_plugin.hosts.hf import versions
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable
 
-from .tiny_hf import FACE, FAMILIES, IMAGE_TOKEN, batch, build, load, open_gates, some_attributes, switched_on, without_maps
+from .tiny_hf import (
+    FACE,
+    FAMILIES,
+    IMAGE_TOKEN,
+    batch,
+    build,
+    load,
+    open_gates,
+    some_attributes,
+    switched_on,
+    without_maps,
+)
 
 pytestmark = pytest.mark.contract
 
-COMBINATIONS = [(encoder, fusion) for encoder in ("part-embedding", "vit-palette") for fusion in ("gated_add", "channel")]
+COMBINATIONS = [
+    (encoder, fusion) for encoder in ("part-embedding", "vit-palette") for fusion in ("gated_add", "channel")
+]
 family_wise = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -163,7 +176,7 @@ def test_weights_in_the_layout_of_llava_hf(root: Path, tmp_path: Path, family: s
     inputs = batch(family)
     expected = logits(load(root / family), without_maps(inputs))
     assert torch.equal(logits(load(source), inputs), expected)
-    backbone, info = AutoModel.from_pretrained(source, output_loading_info=True)
+    _, info = AutoModel.from_pretrained(source, output_loading_info=True)
     assert all(FACE in key for key in info["missing_keys"])
 
 
@@ -329,7 +342,8 @@ def test_a_copy_of_the_model_is_whole(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"), [("4.54.1", False), ("4.55.0", True), ("5.23.0", True), ("5.0.0rc1", True), ("6.0.0", False)]
+    ("version", "expected"),
+    [("4.54.1", False), ("4.55.0", True), ("5.23.0", True), ("5.0.0rc1", True), ("6.0.0", False)],
 )
 def test_the_range_of_versions(version: str, expected: bool) -> None:
     assert versions.supported(version) is expected

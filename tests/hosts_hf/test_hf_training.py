@@ -46,12 +46,16 @@ class Gradients(TrainerCallback):
 class PastTheHead(Trainer):
     """As TRL's SFTTrainer: the backbone, and a loss of the trainer's own."""
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         hidden = model.model(**inputs).last_hidden_state
         reduction = "mean" if num_items_in_batch is None else "sum"
-        loss = F.cross_entropy(model.lm_head(hidden)[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction=reduction)
+        loss = F.cross_entropy(
+            model.lm_head(hidden)[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction=reduction
+        )
         loss = loss if num_items_in_batch is None else loss / num_items_in_batch
         return (loss, None) if return_outputs else loss
 

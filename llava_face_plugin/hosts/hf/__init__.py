@@ -1,7 +1,7 @@
 """Face mode on transformers' own Llava classes. Importing this package registers them with the Auto classes.
 
-    import llava_face_plugin.hosts.hf
-    model = AutoModelForImageTextToText.from_pretrained(directory)  # one that `llava-face enable` has switched on
+import llava_face_plugin.hosts.hf
+model = AutoModelForImageTextToText.from_pretrained(directory)  # one that `llava-face enable` has switched on
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processors with ``segmentation_maps``: the label map as 4th channel of ``pixel_values``, in the image's own geometry."""
+"""Processors with ``segmentation_maps``: the map as 4th channel of ``pixel_values``, in the image's own geometry."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ _GEOMETRY = (
     "do_resize", "size", "do_center_crop", "crop_size", "do_pad", "image_grid_pinpoints", "do_convert_rgb",
     "images_kwargs",
 )  # fmt: skip
-# Padding is background, as in LLaVA 1.5's own image processing: some processors pad with their mean colour.
 _AS_IDS = {
     "resample": Image.Resampling.NEAREST,
     "do_rescale": False,
     "do_normalize": False,
-    "image_mean": (0.0, 0.0, 0.0),
     "return_tensors": "pt",
 }
 
@@ -40,6 +38,7 @@ class FaceProcessor:
 
     face_config: FaceConfig | None = None
     map_source: MapSource | None = None
+    image_processor: Any  # upstream's
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -69,13 +68,13 @@ class FaceProcessor:
         Raises ``FaceDataError`` for a map that cannot be read, is not found or does not fit its image.
         """
         if images is not None:
-            images = self.image_processor.fetch_images(images)  # type: ignore[attr-defined]
+            images = self.image_processor.fetch_images(images)
         counting = copy.copy(self)
         counting._count_face_tokens()
         batch = super(FaceProcessor, counting).__call__(images=images, text=text, **kwargs)  # type: ignore[misc]
         if "pixel_values" in batch:
             source = self.map_source or MapSource(None)
-            maps = source.of(make_flat_list_of_images(images), segmentation_maps)
+            maps = source.of(list(make_flat_list_of_images(images)), segmentation_maps)
             geometry = {key: kwargs[key] for key in _GEOMETRY if key in kwargs}
             channel = self._as_images(images, maps, geometry)
             batch["pixel_values"] = _joined(batch["pixel_values"], channel)
@@ -88,12 +87,14 @@ class FaceProcessor:
         """The maps through the image processor, as pictures of ids: (B, [tiles,] H, W); None for no map at all."""
         if all(labels is None for labels in maps):
             return None
-        flat = make_flat_list_of_images(images)
+        flat = list(make_flat_list_of_images(images))
         pictures = iter([_picture(labels, image) for labels, image in zip(maps, flat, strict=True)])
         nested = isinstance(images, list | tuple) and images and isinstance(images[0], list | tuple)
         # Nesting tells LLaVA-OneVision's processor how many images a sample has, and so how to cut them.
         as_given = [[next(pictures) for _ in sample] for sample in images] if nested else list(pictures)
-        processor = self.image_processor  # type: ignore[attr-defined]
+        processor = copy.copy(self.image_processor)
+        # Some pad with their mean colour. A map's padding is background, as in LLaVA 1.5's own image processing.
+        processor.image_mean = [0.0, 0.0, 0.0]
         channel = processor(as_given, **{**geometry, **_AS_IDS})["pixel_values"][..., 0, :, :].round()
         for index, labels in enumerate(maps):
             if labels is None:
@@ -119,7 +120,7 @@ def _joined(pixels: Any, channel: Tensor | None) -> Any:
     return [label_channel.join(one, None if channel is None else channel[i]) for i, one in enumerate(each)]
 
 
-class FaceLlavaProcessor(FaceProcessor, LlavaProcessor):
+class FaceLlavaProcessor(FaceProcessor, LlavaProcessor):  # type: ignore[misc]
     """LLaVA 1.5's processor with label maps."""
 
     def _count_face_tokens(self) -> None:
@@ -131,9 +132,9 @@ class FaceLlavaProcessor(FaceProcessor, LlavaProcessor):
         self.num_additional_image_tokens += math.ceil(grid / face.fusion.pool) ** 2
 
 
-class FaceLlavaNextProcessor(FaceProcessor, LlavaNextProcessor):
+class FaceLlavaNextProcessor(FaceProcessor, LlavaNextProcessor):  # type: ignore[misc]
     """LLaVA-NeXT's processor with label maps, one for each tile."""
 
 
-class FaceLlavaOnevisionProcessor(FaceProcessor, LlavaOnevisionProcessor):
+class FaceLlavaOnevisionProcessor(FaceProcessor, LlavaOnevisionProcessor):  # type: ignore[misc]
     """LLaVA-OneVision's processor with label maps, one for each tile of an image."""

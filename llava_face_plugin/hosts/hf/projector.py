@@ -24,12 +24,17 @@ PLACE = "multi_modal_projector.face."
 class FaceMultiModalProjector(nn.Module):
     """Keeps upstream's keys (``linear_1.*``, ``linear_2.*``) and adds ``face.*``."""
 
-    def __init__(self, plain: nn.Module, config: FaceConfig) -> None:
+    linear_1: nn.Module
+    act: nn.Module
+    linear_2: nn.Module
+
+    def __init__(self, plain: Any, config: FaceConfig) -> None:
+        """``plain``: upstream's projector, whose layers become this one's."""
         super().__init__()
         self.linear_1, self.act, self.linear_2 = plain.linear_1, plain.act, plain.linear_2
         self.face = FaceBranch(config, plain.linear_1.in_features, plain.linear_2.out_features)
         for module in self.face.modules():
-            module._is_hf_initialized = True  # the branch does that itself; transformers would draw its gates anew
+            module._is_hf_initialized = True  # type: ignore[assignment]  # the branch does that itself; transformers would draw its gates anew
 
     def forward(self, image_features: Tensor, label_map: Tensor | None = None, vit: Vit | None = None) -> Tensor:
         """Features (B, P, C) and label map (B, H, W) -> LLM tokens; see ``FaceBranch.forward``."""

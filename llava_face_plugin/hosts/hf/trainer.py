@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .model import FaceBackbone, take_loss
+from .backbone import FaceBackbone, take_loss
 
 
 class FaceLossMixin:
     """``class MyTrainer(FaceLossMixin, SFTTrainer)``.
 
     TRL's SFTTrainer calls the backbone and computes L_lm itself: the face losses would be lost. With transformers'
-    own Trainer the model adds them; the mixin then only logs ``loss_bce`` and ``loss_logic`` (means since the last log).
+    own Trainer the model adds them; the mixin then only logs ``loss_bce`` and ``loss_logic``, means since the last log.
     """
 
     def compute_loss(
