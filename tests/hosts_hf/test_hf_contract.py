@@ -246,7 +246,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(root: Path, family: str
 @pytest.mark.parametrize("encoder", ["part-embedding", "vit-palette"])
 @family_wise
 def test_half_precision(root: Path, family: str, encoder: str) -> None:
-    model = load(switched_on(family, root, encoder), dtype=torch.bfloat16)
+    name = "torch_dtype" if transformers.__version__.startswith("4.55.") else "dtype"
+    model = load(switched_on(family, root, encoder), **{name: torch.bfloat16})
     open_gates(model)
     inputs = batch(family)
     inputs["pixel_values"] = inputs["pixel_values"].bfloat16()  # as processors' outputs are moved

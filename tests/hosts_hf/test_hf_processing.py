@@ -139,6 +139,15 @@ def test_every_way_to_give_a_map_is_the_same(processor: FaceLlavaProcessor, tmp_
     assert (one(processor, smaller, image) == expected).float().mean() > 0.8
 
 
+def test_images_may_be_paths(processor: FaceLlavaProcessor, tmp_path: Path) -> None:
+    image, labels = pair(80, 60)
+    image.save(tmp_path / "face.png")
+    path = str(tmp_path / "face.png")
+    found = processor(images=[path], text=["<image>a"], segmentation_maps=[labels], return_tensors="pt")
+    expected = processor(images=[image], text=["<image>a"], segmentation_maps=[labels], return_tensors="pt")
+    assert torch.equal(found["pixel_values"], expected["pixel_values"])
+
+
 def test_no_map_is_255_and_costs_no_second_pass(processor: FaceLlavaProcessor, monkeypatch: pytest.MonkeyPatch) -> None:
     image, labels = pair(80, 60)
     both = processor(

@@ -190,8 +190,8 @@ class FaceTiles(FaceBackbone):
         face = self.multi_modal_projector.face
         if face.fusion.adds_tokens:
             raise FaceHostError(
-                f"face.fusion.type {face.config.fusion.type!r} adds tokens, but {self.config.model_type} lays its tiles "
-                "out by their number of tokens: use gated_add or channel"
+                f"face.fusion.type {face.config.fusion.type!r} adds tokens, but {self.config.model_type} lays its "
+                "tiles out by their number of tokens: use gated_add or channel"
             )
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import LlavaNextProcessor, LlavaOnevisionProcessor, LlavaProcessor, PretrainedConfig
-from transformers.image_utils import make_flat_list_of_images
+from transformers.image_utils import load_image, make_flat_list_of_images
 
 from ...config import FaceConfig
 from ...fusion import FUSIONS
@@ -67,14 +67,13 @@ class FaceProcessor:
 
         Raises ``FaceDataError`` for a map that cannot be read, is not found or does not fit its image.
         """
-        if images is not None:
-            images = self.image_processor.fetch_images(images)
+        images = _loaded(images)
         counting = copy.copy(self)
         counting._count_face_tokens()
         batch = super(FaceProcessor, counting).__call__(images=images, text=text, **kwargs)  # type: ignore[misc]
         if "pixel_values" in batch:
             source = self.map_source or MapSource(None)
-            maps = source.of(list(make_flat_list_of_images(images)), segmentation_maps)
+            maps = source.of(_flat(images), segmentation_maps)
             geometry = {key: kwargs[key] for key in _GEOMETRY if key in kwargs}
             channel = self._as_images(images, maps, geometry)
             batch["pixel_values"] = _joined(batch["pixel_values"], channel)
@@ -87,7 +86,7 @@ class FaceProcessor:
         """The maps through the image processor, as pictures of ids: (B, [tiles,] H, W); None for no map at all."""
         if all(labels is None for labels in maps):
             return None
-        flat = list(make_flat_list_of_images(images))
+        flat = _flat(images)
         pictures = iter([_picture(labels, image) for labels, image in zip(maps, flat, strict=True)])
         nested = isinstance(images, list | tuple) and images and isinstance(images[0], list | tuple)
         # Nesting tells LLaVA-OneVision's processor how many images a sample has, and so how to cut them.
@@ -100,6 +99,18 @@ class FaceProcessor:
             if labels is None:
                 channel[index] = NO_MAP  # the padding too
         return channel
+
+
+def _loaded(images: Any) -> Any:
+    """Paths and addresses as pictures, at any depth: once, and not again for the map."""
+    if isinstance(images, list | tuple):
+        return [_loaded(image) for image in images]
+    return load_image(images) if isinstance(images, str) else images
+
+
+def _flat(images: Any) -> list[Any]:
+    """One list, whether it was one image, a list, or a list for each sample."""
+    return list(make_flat_list_of_images(images))  # type: ignore[arg-type]
 
 
 def _picture(labels: np.ndarray | None, image: Any) -> Image.Image:

@@ -33,8 +33,8 @@ class FaceMultiModalProjector(nn.Module):
         super().__init__()
         self.linear_1, self.act, self.linear_2 = plain.linear_1, plain.act, plain.linear_2
         self.face = FaceBranch(config, plain.linear_1.in_features, plain.linear_2.out_features)
-        for module in self.face.modules():
-            module._is_hf_initialized = True  # type: ignore[assignment]  # the branch does that itself; transformers would draw its gates anew
+        for module in self.face.modules():  # transformers would draw them anew, gates not closed
+            module._is_hf_initialized = True  # type: ignore[assignment]
 
     def forward(self, image_features: Tensor, label_map: Tensor | None = None, vit: Vit | None = None) -> Tensor:
         """Features (B, P, C) and label map (B, H, W) -> LLM tokens; see ``FaceBranch.forward``."""
