@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
+from ...guard import CLASS_MARK, TYPE_MARK
 from . import config, model, processing
 
 FAMILIES = (
@@ -35,10 +36,11 @@ def register() -> None:
         AutoModel.register(configuration, backbone, exist_ok=True)
         AutoModelForImageTextToText.register(configuration, head, exist_ok=True)
         AutoProcessor.register(configuration, processor, exist_ok=True)
-        _register_conversion(configuration.model_type)
+        _register_conversion(configuration.model_type, backbone.__name__, head.__name__)
 
 
-def _register_conversion(model_type: str) -> None:
+def _register_conversion(*names: str) -> None:
+    """Whatever upstream has under the plain name of a model type or class, under ours too."""
     # 5.x renames the weights of older checkpoints by a table, and classes from outside get no renaming unless they are
     # in it: the language model would be left random.
     try:
@@ -48,5 +50,7 @@ def _register_conversion(model_type: str) -> None:
         )
     except ImportError:  # 4.x keeps the table on the classes
         return
-    plain = get_checkpoint_conversion_mapping(model_type.removeprefix("face_"))
-    register_checkpoint_conversion_mapping(model_type, plain, overwrite=True)
+    for name in names:
+        plain = get_checkpoint_conversion_mapping(name.removeprefix(TYPE_MARK).removeprefix(CLASS_MARK))
+        if plain is not None:
+            register_checkpoint_conversion_mapping(name, plain, overwrite=True)
