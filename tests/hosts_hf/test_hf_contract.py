@@ -336,6 +336,22 @@ def test_a_wrong_block_is_refused(root: Path) -> None:
     assert hf.FaceLlavaConfig().face is None  # transformers compares with the defaults when it saves
 
 
+def test_data_parallel_is_refused(root: Path) -> None:
+    model = load(switched_on("llava", root))
+    model.model._is_replica = True  # as torch marks them
+    with pytest.raises(FaceHostError, match="DataParallel"):
+        model(**batch("llava"))
+
+
+def test_outputs_as_tuples(root: Path) -> None:
+    model = load(switched_on("llava", root)).train()
+    whole = model(**batch("llava"), face_attributes=some_attributes())
+    loss, logits_found, *_ = model(**batch("llava"), face_attributes=some_attributes(), return_dict=False)
+    assert torch.equal(loss, whole.loss) and torch.equal(logits_found, whole.logits)
+    inputs = {key: value for key, value in batch("llava").items() if key != "labels"}
+    assert isinstance(model.eval().model(**inputs, return_dict=False), tuple)
+
+
 def test_a_copy_of_the_model_is_whole(root: Path) -> None:
     model = load(switched_on("llava", root, "vit-palette"))
     open_gates(model)

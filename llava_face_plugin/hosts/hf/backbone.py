@@ -130,6 +130,11 @@ class FaceBackbone(FaceFromPretrained):
         """
         if self.face_config is None:
             return super().forward(*args, **kwargs)  # type: ignore[misc]
+        if getattr(self, "_is_replica", False):
+            raise FaceHostError(
+                "plain `python` on several GPUs makes torch's DataParallel, whose replicas would mix up their face "
+                "losses: start with torchrun, accelerate or deepspeed, or set CUDA_VISIBLE_DEVICES to one GPU"
+            )
         as_tuple = kwargs.pop("return_dict", None) is False
         with self._collect_fused() as fused:
             plain = super().forward(*args, return_dict=True, **kwargs)  # type: ignore[misc]
