@@ -69,10 +69,13 @@ def enable(
     overrides = _with_absolute_paths(overrides)
     face = _with_vision_width(FaceConfig.parse(merged(block, overrides), f"{model_dir}/config.json"))
     check_names(face)
+    _check_family(face, config, model_dir)
     target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
     config[KEY] = face.to_dict()
     guard.put_on(config)
     write_config(target, config)
+    if guard.transformers_family(config):
+        mark_processor(target, on=True)
     return face
 
 
@@ -86,7 +89,29 @@ def disable(model_dir: str | Path) -> bool:
         config["architectures"] = [name.replace("LlavaFace", "Llava") for name in config["architectures"]]
     if found:
         write_config(model_dir, config)
+        if guard.transformers_family(config):
+            mark_processor(model_dir, on=False)
     return found
+
+
+_NAME_A_PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+"""In the order in which transformers' ``AutoProcessor`` looks for ``processor_class``."""
+
+
+def mark_processor(model_dir: Path, *, on: bool) -> None:
+    """Has ``AutoProcessor`` take the processor that reads label maps, or the plain one again.
+
+    Where no file names a class it goes by the model type, and nothing is to be done.
+    """
+    for file in _NAME_A_PROCESSOR:
+        if not (model_dir / file).exists():
+            continue
+        content = read_config(model_dir, file)
+        name = content.get("processor_class")
+        if isinstance(name, str):
+            content["processor_class"] = guard.CLASS_MARK * on + name.removeprefix(guard.CLASS_MARK)
+            write_config(model_dir, content, file)
+            return
 
 
 def check_names(face: FaceConfig) -> None:
@@ -176,12 +201,12 @@ def prompt_token_ids(model_dir: Path, prompts: Sequence[str]) -> list[list[int]]
     return [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
 
 
-def read_config(model_dir: Path) -> dict[str, Any]:
-    """``config.json`` of a model directory.
+def read_config(model_dir: Path, file: str = "config.json") -> dict[str, Any]:
+    """A JSON file of a model directory.
 
     Raises ``FaceConfigError`` naming the file, and the line where it is broken.
     """
-    path = model_dir / "config.json"
+    path = model_dir / file
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -193,9 +218,9 @@ def read_config(model_dir: Path) -> dict[str, Any]:
     return config
 
 
-def write_config(model_dir: Path, config: Mapping[str, Any]) -> None:
-    """Writes ``config.json`` in one step: never a half file, whatever happens."""
-    with atomic_path(model_dir / "config.json") as temporary:
+def write_config(model_dir: Path, config: Mapping[str, Any], file: str = "config.json") -> None:
+    """Writes a JSON file in one step: never a half file, whatever happens."""
+    with atomic_path(model_dir / file) as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -220,7 +245,20 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise FaceConfigError(f"{KEY}.knowledge.tau: expected a number from 0 to 1, not {tau!r}")
 
 
+def _check_family(face: FaceConfig, config: Mapping[str, Any], model_dir: Path) -> None:
+    family = guard.transformers_family(config)
+    if family in (None, "llava"):
+        return
+    if FUSIONS[face.fusion.type].adds_tokens:  # type: ignore[attr-defined]
+        raise FaceConfigError(
+            f"{model_dir}: fusion {face.fusion.type!r} adds tokens, but {family} lays its tiles out by their number of "
+            "tokens: use gated_add or channel"
+        )
+
+
 def _check_projector(config: Mapping[str, Any], model_dir: Path) -> None:
+    if guard.transformers_family(config):
+        return
     kind = guard.plain_projector(str(config.get("mm_projector_type", "mlp2x_gelu")))
     if not kind.startswith("mlp"):
         raise FaceConfigError(

@@ -85,8 +85,11 @@ def examine(model_dir: Path | None = None, *, on: bool = False, trained: bool = 
         trained: also require that the directory holds trained face weights (the check after a run).
     """
     report = Report(versions=_versions())
-    _check_host(report)
-    _check_hook(report)
+    if model_dir is not None and is_transformers(model_dir):
+        _check_transformers(report)
+    else:
+        _check_host(report)
+        _check_hook(report)
     if model_dir is not None:
         _check_model(report, model_dir, on, trained)
     return report
@@ -100,6 +103,25 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def is_transformers(model_dir: Path) -> bool:
+    """Whether the directory is one of transformers' own Llava classes, as llava-hf's are."""
+    try:
+        return guard.transformers_family(read_config(model_dir)) is not None
+    except FaceError:  # said by the check of the model
+        return False
+
+
+def _check_transformers(report: Report) -> None:
+    try:
+        from .hf import versions
+
+        report.add("ok", "host", f"transformers {versions.check()} (supported: {versions.wanted()})")
+    except (FaceError, ImportError) as error:
+        report.add("problem", "host", str(error))
+        return
+    report.add("ok", "loading", "by `import llava_face_plugin.hosts.hf`, before the Auto classes are asked")
 
 
 def _check_host(report: Report) -> None:
@@ -165,10 +187,16 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
     if face is None:
         _check_off(report, config, on, trained)
         return
+    from .doctor_maps import check_maps_and_parser  # which imports this module
+
     report.face = face.to_dict()
     report.add("ok", "face mode", f"on: preset {face.preset}, {face.segmentation.encoder}, {face.fusion.type}")
+    family = guard.transformers_family(config)
     if guard.is_on(config):
-        report.add("ok", "guard", "plain LLaVA refuses this directory instead of training it without face mode")
+        who = (
+            f"transformers without the plugin does not know {config['model_type']!r}, and" if family else "plain LLaVA"
+        )
+        report.add("ok", "guard", f"{who} refuses this directory instead of training it without face mode")
     else:
         report.add(
             "problem",
@@ -176,8 +204,10 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
             "missing: without the plugin LLaVA would train silently; `llava-face enable` it",
         )
     _check_weights(report, model_dir, config, trained)
-    _check_files(report, model_dir, face)
-    _check_name(report, model_dir)
+    check_maps_and_parser(report, face.segmentation)
+    if family is None:
+        _check_files(report, model_dir)
+        _check_name(report, model_dir)
 
 
 def _check_off(report: Report, config: dict[str, Any], on: bool, trained: bool) -> None:
@@ -222,7 +252,7 @@ def face_weight_names(model_dir: Path) -> list[str]:
             pickle.UnpicklingError,
         ) as error:
             raise FaceDataError(f"{file}: cannot be read: {error}") from error
-    return sorted(n for n in names if "mm_projector.face." in n)
+    return sorted(n for n in names if "mm_projector.face." in n or "multi_modal_projector.face." in n)
 
 
 def _tensor_names(file: Path) -> Iterable[str]:
@@ -236,10 +266,7 @@ def _tensor_names(file: Path) -> Iterable[str]:
     return ()
 
 
-def _check_files(report: Report, model_dir: Path, face: FaceConfig) -> None:
-    from .doctor_maps import check_maps_and_parser
-
-    check_maps_and_parser(report, face.segmentation)
+def _check_files(report: Report, model_dir: Path) -> None:
     tokenizer = _read_json(report, model_dir / "tokenizer_config.json")
     if tokenizer is not None and "legacy" not in tokenizer:
         report.add(

@@ -22,6 +22,7 @@ from ..errors import FaceDataError, FaceHostError
 from ..labels import NO_MAP
 from ..parsing.base import Parser
 from . import label_channel
+from .parsers import build_parser
 
 _LOG = logging.getLogger("llava_face_plugin")
 BuildParser = Callable[[], Parser | None]
@@ -185,26 +186,6 @@ def _map_source(images: Any, config: FaceConfig) -> str:
     if known:
         return f"label maps come from the parser {parser.type!r}, or with the images"
     return f"the parser {parser.type!r} has no map for this image: the learned no-map state is used"
-
-
-def build_parser(config: FaceConfig) -> Parser | None:
-    """The parser that gives a map where the data brings none; None if the configuration names none.
-
-    Raises ``FaceHostError`` where a parser on a GPU is asked for in a DataLoader worker, which cannot use one.
-    """
-    parser = config.segmentation.parser
-    if parser is None:
-        return None
-    on_gpu = parser.type != "precomputed" and torch.device(parser.device).type != "cpu"
-    if on_gpu and torch.utils.data.get_worker_info() is not None:
-        raise FaceHostError(
-            f"the parser {parser.type!r} on {parser.device!r} cannot run in DataLoader workers: set "
-            "face.segmentation.parser.device to 'cpu', or make the maps first with `llava-face segment` and set "
-            "parser.type to 'precomputed'"
-        )
-    from ..parsing.build import build_parser as build
-
-    return build(parser)
 
 
 def _wrap_image_processor(tower: Any, build: BuildParser) -> None:

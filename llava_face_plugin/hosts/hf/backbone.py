@@ -1,0 +1,208 @@
+"""``FaceBackbone``: the mixin that gives a Llava backbone of transformers its face branch.
+
+The label map rides as the 4th channel of ``pixel_values``. Just before the vision tower a hook takes it off, and just
+before the projector another hands it on: whatever upstream does in between (tiles, packing, ``generate()``, caches)
+stays as it is. The branch hangs under ``multi_modal_projector.face``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...config import FaceConfig
+from ...encoders.backbones import FrozenVit
+from ...errors import FaceDataError, FaceHostError
+from ...labels import NO_MAP
+from .. import label_channel
+from .palette import read_palette
+from .projector import FaceMultiModalProjector, start_fresh
+
+
+class FaceFromPretrained:
+    """Nothing but face weights may be missing from a checkpoint; those that are start fresh, gates closed."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As upstream's. Raises ``FaceHostError`` if other weights are missing, which upstream leaves random."""
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        start_fresh(model, info["missing_keys"])
+        return (model, info) if output_loading_info else model
+
+
+class FaceBackbone(FaceFromPretrained):
+    """Mixin over ``LlavaModel`` and its kin: vision tower, projector and language model."""
+
+    _no_split_modules: ClassVar[list[str]] = ["FaceMultiModalProjector"]
+    output_class: Any
+    """Upstream's output with ``face_loss`` and ``face_losses``."""
+    # Upstream's.
+    config: Any
+    training: bool
+    vision_tower: nn.Module
+    multi_modal_projector: Any
+    get_input_embeddings: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        self.face_config = FaceConfig.of(config)
+        self._listeners: list[list[Any]] = []
+        self._fused: list[Tensor] | None = None
+        self._own_vit: FrozenVit | None = None
+        if self.face_config is None:
+            return
+        segmentation = self.face_config.segmentation
+        if segmentation.vision_tower:
+            self._own_vit = FrozenVit(segmentation.vision_tower, segmentation.vision_select_layer)
+        self.multi_modal_projector = FaceMultiModalProjector(self.multi_modal_projector, self.face_config)
+        self._check_fusion()
+
+    def _check_fusion(self) -> None:
+        """For families that cannot take every fusion."""
+
+    # --- images -------------------------------------------------------------------------------------------
+
+    def get_image_features(self, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's; ``pixel_values`` (..., 3 or 4, H, W), the 4th channel part ids."""
+        with self._label_maps():
+            return super().get_image_features(*args, **kwargs)  # type: ignore[misc]
+
+    @contextmanager
+    def _label_maps(self) -> Iterator[None]:
+        """Between tower and projector the label map goes round upstream's code.
+
+        Hooks and not attributes of the projector: PEFT may have put a wrapper around it.
+        """
+        if self.face_config is None:
+            yield
+            return
+        maps: list[Tensor] = []
+
+        def split(tower: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            pixels, label_map = label_channel.split(args[0])
+            if not maps:  # the palette that vit-palette shows to the tower comes later, and is no image
+                maps.append(torch.full_like(pixels[:, 0], NO_MAP) if label_map is None else label_map)
+            return (pixels, *args[1:])
+
+        def hand_on(projector: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+            return args, {**kwargs, "label_map": maps[0], "vit": self._read_palette}
+
+        handles = [
+            self.vision_tower.register_forward_pre_hook(split),
+            self.multi_modal_projector.register_forward_pre_hook(hand_on, with_kwargs=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _read_palette(self, rgb: Tensor) -> Tensor:
+        return self._own_vit(rgb) if self._own_vit is not None else read_palette(self, rgb)
+
+    def _keep(self, tokens: Tensor) -> None:
+        """(B, P, D) fused tokens of whole images, which the knowledge head looks at."""
+        if self._fused is not None:
+            self._fused.append(tokens)
+
+    @contextmanager
+    def _collect_fused(self) -> Iterator[list[Tensor]]:
+        fused: list[Tensor] = []
+        self._fused = fused
+        try:
+            yield fused
+        finally:
+            self._fused = None
+
+    # --- knowledge ----------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, face_attributes: Tensor | None = None, **kwargs: Any) -> Any:
+        """As upstream's, plus ``face_attributes`` (B, A) int8: 1, 0 or -1 = unknown, a row for each image.
+
+        The output has ``face_loss`` = w_b L_bce + w_c L_c and its parts ``face_losses``, in training or where
+        attributes are given. It is for the caller to add: ``Face...ForConditionalGeneration`` and ``FaceLossMixin``
+        do.
+        """
+        if self.face_config is None:
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        if getattr(self, "_is_replica", False):
+            raise FaceHostError(
+                "plain `python` on several GPUs makes torch's DataParallel, whose replicas would mix up their face "
+                "losses: start with torchrun, accelerate or deepspeed, or set CUDA_VISIBLE_DEVICES to one GPU"
+            )
+        as_tuple = kwargs.pop("return_dict", None) is False
+        with self._collect_fused() as fused:
+            plain = super().forward(*args, return_dict=True, **kwargs)  # type: ignore[misc]
+        output = self.output_class(**plain)
+        if fused and self.face_config.knowledge and (face_attributes is not None or self.training):
+            output.face_loss, output.face_losses = self._knowledge_losses(torch.cat(fused), face_attributes)
+            if self.training and face_attributes is not None and not self._listeners:
+                warnings.warn(
+                    "face_attributes were given, but no loss takes them up: this trainer goes past the model's own "
+                    "loss. Mix llava_face_plugin.hosts.hf.FaceLossMixin into it",
+                    stacklevel=2,
+                )
+        for outputs in self._listeners:
+            outputs.append(output)
+        return output.to_tuple() if as_tuple else output
+
+    @contextmanager
+    def listen(self) -> Iterator[list[Any]]:
+        """The outputs of this backbone's forwards while the context is open, for one who adds their ``face_loss``."""
+        outputs: list[Any] = []
+        self._listeners.append(outputs)
+        try:
+            yield outputs
+        finally:
+            self._listeners = [other for other in self._listeners if other is not outputs]
+
+    def attribute_logits(self, tokens: Tensor) -> Tensor:
+        """(B, P, D) fused tokens -> (B, A) float32 logits, in the order of ``knowledge.vocabulary``."""
+        head = self.multi_modal_projector.face.knowledge
+        with torch.no_grad():  # T^0 are given text features; the losses must not move the LLM's vocabulary
+            ids, _ = head.prompt_tokens(tokens.device)
+            prompts = self.get_input_embeddings()(ids).to(tokens)
+        return head(tokens, prompts)
+
+    def _knowledge_losses(self, tokens: Tensor, attributes: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.attribute_logits(tokens)
+        if attributes is None:
+            attributes = torch.full(logits.shape, -1, dtype=torch.int8, device=logits.device)
+        if attributes.shape != logits.shape:
+            raise FaceDataError(
+                f"face_attributes has shape {tuple(attributes.shape)}, but the batch has {logits.shape[0]} images and "
+                f"the knowledge {logits.shape[1]} attributes; a row for each image is needed"
+            )
+        head = self.multi_modal_projector.face.knowledge
+        losses = head.losses(logits, attributes.to(logits.device))
+        return head.weighted(losses), losses
+
+
+class FaceTiles(FaceBackbone):
+    """Anyres: every tile has its map; the knowledge head looks at the first tile, which holds the whole image."""
+
+    def pack_image_features(self, image_features: Any, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's, of (tiles, P, D) an image."""
+        self._keep(torch.stack([tiles[0] for tiles in image_features]))
+        return super().pack_image_features(image_features, *args, **kwargs)  # type: ignore[misc]
+
+    def _check_fusion(self) -> None:
+        face = self.multi_modal_projector.face
+        if face.fusion.adds_tokens:
+            raise FaceHostError(
+                f"face.fusion.type {face.config.fusion.type!r} adds tokens, but {self.config.model_type} lays its "
+                "tiles out by their number of tokens: use gated_add or channel"
+            )
+
+
+def take_loss(outputs: list[Any]) -> Tensor | None:
+    """The sum of the outputs' ``face_loss``. It is theirs no more: who comes later does not add it again."""
+    losses = [output.face_loss for output in outputs if output.face_loss is not None]
+    for output in outputs:
+        output.face_loss = None
+    return torch.stack(losses).sum() if losses else None

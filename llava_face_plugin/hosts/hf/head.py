@@ -1,0 +1,61 @@
+"""``FaceHead``: the mixin over a Llava with its language model's head. Loss, and attributes at inference."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ...errors import FaceHostError
+from .backbone import FaceFromPretrained, take_loss
+
+
+class FaceHead(FaceFromPretrained):
+    """Mixin over ``LlavaForConditionalGeneration`` and its kin: L = L_lm + w_b L_bce + w_c L_c."""
+
+    # Otherwise, by the **kwargs of the forward, a Trainer would not divide the face losses by its accumulation steps.
+    accepts_loss_kwargs = False
+    _no_split_modules: ClassVar[list[str]] = ["FaceMultiModalProjector"]
+    backbone_class: Any
+    post_init: Any  # upstream's
+
+    def __init__(self, config: Any) -> None:
+        # Not upstream's own constructor, which would build the plain backbone first.
+        PreTrainedModel.__init__(self, config)  # type: ignore[arg-type]
+        self.model = self.backbone_class(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(self, *args: Any, face_attributes: Tensor | None = None, **kwargs: Any) -> Any:
+        """As upstream's, plus ``face_attributes`` (see ``FaceBackbone.forward``), which count where ``labels`` are."""
+        if self.model.face_config is None:
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        upstream = super().forward  # type: ignore[misc]
+        labels = inspect.signature(upstream).bind_partial(*args, **kwargs).arguments.get("labels")
+        listening = self.model.listen() if labels is not None else nullcontext([])
+        with listening as outputs:
+            output = upstream(*args, face_attributes=face_attributes, **kwargs)
+        face_loss = take_loss(outputs)
+        if face_loss is None:
+            return output
+        if isinstance(output, tuple):
+            return (output[0] + face_loss.to(output[0]), *output[1:])
+        output.loss = output.loss + face_loss.to(output.loss)
+        return output
+
+    @torch.no_grad()
+    def attribute_probabilities(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
+        """Preprocessed images -> (B, A) float32 probabilities in [0, 1], in the order of ``knowledge.vocabulary``.
+
+        ``kwargs`` are what else the processor made for images (``image_sizes``, ...). Raises ``FaceHostError``
+        without knowledge.
+        """
+        if self.model.face_config is None or self.model.face_config.knowledge is None:
+            raise FaceHostError("this model has no knowledge block: enable face mode with --knowledge FILE")
+        with self.model._collect_fused() as fused:
+            self.model.get_image_features(pixel_values, **kwargs)
+        return self.model.attribute_logits(torch.cat(fused)).sigmoid()

@@ -1,0 +1,38 @@
+"""The image tower as the frozen ViT that ``vit-palette`` reads painted label maps with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from ...encoders.backbones import normalise
+from ...errors import FaceHostError
+
+# What the towers were trained with; a model does not know its image processor.
+_NORMALISATION = {
+    "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "siglip_vision_model": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+}
+
+
+@torch.no_grad()
+def read_palette(backbone: Any, rgb: Tensor) -> Tensor:
+    """RGB (B, 3, H, W) in [0, 1] -> (B, P, C): the features that upstream would hand to the projector.
+
+    Raises ``FaceHostError`` for a tower whose normalisation is not known.
+    """
+    config = backbone.config
+    kind = config.vision_config.model_type
+    if kind not in _NORMALISATION:
+        raise FaceHostError(
+            f"vit-palette cannot share a tower of type {kind!r}: name a CLIP or SigLIP checkpoint in "
+            "face.segmentation.vision_tower"
+        )
+    pixels = normalise(rgb, *_NORMALISATION[kind])
+    hidden = backbone.vision_tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
+    layers = config.vision_feature_layer
+    features = torch.cat([hidden[layer] for layer in ([layers] if isinstance(layers, int) else layers)], dim=-1)
+    return features[:, 1:] if config.vision_feature_select_strategy == "default" else features

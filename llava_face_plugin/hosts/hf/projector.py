@@ -1,0 +1,85 @@
+"""``FaceMultiModalProjector``: the branch under transformers' projector, and how it gets its weights.
+
+Being named ``multi_modal_projector`` is what PEFT's ``modules_to_save``, freezing by name and every checkpoint go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...branch import FaceBranch
+from ...config import FaceConfig
+from ...encoders import Vit
+from ...errors import FaceHostError
+from ...fusion import Layers
+
+PLACE = "multi_modal_projector.face."
+
+
+class FaceMultiModalProjector(nn.Module):
+    """Keeps upstream's keys (``linear_1.*``, ``linear_2.*``) and adds ``face.*``."""
+
+    linear_1: nn.Module
+    act: nn.Module
+    linear_2: nn.Module
+
+    def __init__(self, plain: Any, config: FaceConfig) -> None:
+        """``plain``: upstream's projector, whose layers become this one's."""
+        super().__init__()
+        self.linear_1, self.act, self.linear_2 = plain.linear_1, plain.act, plain.linear_2
+        self.face = FaceBranch(config, plain.linear_1.in_features, plain.linear_2.out_features)
+        for module in self.face.modules():  # transformers would draw them anew, gates not closed
+            module._is_hf_initialized = True  # type: ignore[assignment]
+
+    def forward(self, image_features: Tensor, label_map: Tensor | None = None, vit: Vit | None = None) -> Tensor:
+        """Features (B, P, C) and label map (B, H, W) -> LLM tokens; see ``FaceBranch.forward``."""
+        if label_map is not None:
+            label_map = label_map.to(image_features.device)
+        return self.face(Layers([self.linear_1, self.act, self.linear_2]), image_features, label_map, vit)
+
+
+def start_fresh(model: Any, missing_keys: Collection[str]) -> None:
+    """Fresh values for the face parameters that a checkpoint does not hold; the others stay.
+
+    Raises ``FaceHostError`` if anything else is missing, or if the parameters are not there to be filled.
+    """
+    face = next((m for m in model.modules() if isinstance(m, FaceBranch)), None)
+    if face is None:
+        return
+    others = sorted(key for key in missing_keys if PLACE not in key)
+    if others:
+        raise FaceHostError(
+            f"{model.name_or_path}: {len(others)} weights that are not face mode's are missing, and would be random: "
+            f"{', '.join(others[:3])}, ..."
+        )
+    missing = {key.partition(PLACE)[2] for key in missing_keys}
+    if not missing:
+        return
+    with _at_hand(face):
+        named = dict(face.named_parameters())
+        if any(parameter.is_meta for parameter in named.values()):
+            raise FaceHostError("a face branch without weights cannot start offloaded: load it without offloading once")
+        kept = {name: p.detach().clone() for name, p in named.items() if name not in missing}
+        face.reset_parameters()
+        with torch.no_grad():
+            for name, value in kept.items():
+                named[name].copy_(value)
+
+
+@contextmanager
+def _at_hand(face: FaceBranch) -> Iterator[None]:
+    """Gathers what ZeRO-3 has partitioned, for the length of the context."""
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if not is_deepspeed_zero3_enabled():
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(face.parameters()), modifier_rank=0):
+        yield
