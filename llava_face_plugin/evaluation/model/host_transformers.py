@@ -1,4 +1,4 @@
-"""transformers' own ``LlavaForConditionalGeneration`` (llava-hf/llava-1.5-7b-hf and its like)."""
+"""transformers' own ``LlavaForConditionalGeneration`` (llava-hf/llava-1.5-7b-hf and its like), face mode on or off."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ...errors import FaceHostError
+from ...switch import read_config
 from .arguments import Arguments
 from .caches import release
 from .host import IMAGE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
 
 PLACE = "<image>"
+FACE_TYPE = "face_llava"
+"""``model_type`` of a checkpoint with face mode on (``hosts/hf``)."""
 
 VICUNA = (
     "{% for message in messages %}{% if loop.index0 == 0 %}A chat between a curious user and an artificial "
@@ -31,14 +34,16 @@ VICUNA = (
 
 def matches(config: Mapping[str, Any]) -> bool:
     """By ``config.json``."""
-    return config.get("model_type") == "llava" and "text_config" in config
+    return config.get("model_type") in ("llava", FACE_TYPE) and "text_config" in config
 
 
 def load(arguments: Arguments, device: torch.device) -> Host:
     """Raises ``FaceHostError`` if transformers cannot load the directory or is too old, or the tower is Pixtral's."""
-    from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     where = arguments.pretrained
+    if read_config(Path(where)).get("model_type") == FACE_TYPE:
+        from ...hosts import hf  # noqa: F401 (registers the face classes)
     if release() < (4, 52):
         raise FaceHostError(f"{where}: transformers' own LLaVA needs transformers 4.52 or newer")
     if arguments.model_base is not None:
@@ -49,7 +54,7 @@ def load(arguments: Arguments, device: torch.device) -> Host:
             raise FaceHostError(f"{where}: Pixtral's images of varying size are not supported")
         kept = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
         dtype = dtype_for(arguments, device, kept)
-        model = LlavaForConditionalGeneration.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(
             where, torch_dtype=dtype, attn_implementation=arguments.attn_implementation
         )
         processor = AutoProcessor.from_pretrained(where)
@@ -73,7 +78,8 @@ class TransformersLlava:
     @torch.inference_mode()
     def visual(self, images: Sequence[Image.Image]) -> list[Tensor]:
         rgb = [eight_bit(image) for image in images]
-        pixels = self.processor.image_processor(rgb, return_tensors="pt")["pixel_values"]
+        # The whole processor and not its image processor alone: in face mode it adds the label maps.
+        pixels = self.processor(images=rgb, text=[PLACE] * len(rgb), return_tensors="pt")["pixel_values"]
         # In 5.x an output object, before it a list or tensor
         tokens = self._image_features(pixel_values=pixels.to(self.device, self.dtype))
         return list(getattr(tokens, "pooler_output", tokens))
