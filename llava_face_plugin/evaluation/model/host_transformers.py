@@ -54,7 +54,7 @@ def load(arguments: Arguments, device: torch.device) -> Host:
             raise FaceHostError(f"{where}: Pixtral's images of varying size are not supported")
         kept = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
         dtype = dtype_for(arguments, device, kept)
-        model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             where, torch_dtype=dtype, attn_implementation=arguments.attn_implementation
         )
         processor = AutoProcessor.from_pretrained(where)
