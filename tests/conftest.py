@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,16 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from llava_face_plugin.tiny import build_tiny
 
     return build_tiny(tmp_path_factory.mktemp("tiny") / "vicuna")
+
+
+@pytest.fixture(autouse=True)
+def strict_pillow() -> Iterator[None]:
+    """Importing lmms-eval makes Pillow read truncated files in the whole process: not in the tests that come after."""
+    from PIL import ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    yield
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 @pytest.fixture

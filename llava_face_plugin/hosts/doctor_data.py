@@ -11,6 +11,7 @@ from PIL import Image
 from rich.progress import track
 
 from ..errors import FaceDataError
+from ..maps.files import whole_images
 from ..maps.lookup import Maps, open_maps
 from .doctor import Report
 from .llava_v1_data import check_sample, checked_attributes, sample_map, sample_name
@@ -82,7 +83,7 @@ def _check_one(
 def _check_image(path: Path, name: str, decode: bool) -> None:
     # Any format that upstream's own Image.open reads; maps ask for one of our formats.
     try:
-        with Image.open(path) as picture:
+        with whole_images(), Image.open(path) as picture:
             if decode:
                 picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

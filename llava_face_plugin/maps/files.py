@@ -11,10 +11,12 @@ import os
 import struct
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import FaceDataError
 from ..labels import NO_MAP, NUM_PARTS, PALETTE
@@ -200,9 +202,23 @@ def _limited(picture: Image.Image, where: str) -> Image.Image:
     return picture
 
 
+@contextmanager
+def whole_images() -> Iterator[None]:
+    """In here Pillow refuses truncated files, whatever its switch for the whole process says.
+
+    Importing lmms-eval 0.7.3 turns that on: the missing part of a picture, or of a map, would silently be one colour.
+    """
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
 def _decoded(picture: Image.Image, where: str) -> Image.Image:
     try:
-        picture.load()
+        with whole_images():
+            picture.load()
     except DAMAGED as error:
         raise FaceDataError(f"{where}: damaged or truncated ({error})", "damaged") from error
     return picture

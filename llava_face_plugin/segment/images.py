@@ -61,7 +61,7 @@ class Picture:
         """Raises ``FaceDataError`` naming ``where``."""
         if not data:
             raise FaceDataError(f"{where}: no bytes in it", "empty")
-        with _opened(data, where) as picture:
+        with files.whole_images(), _opened(data, where) as picture:
             try:
                 picture.load()
                 self.orientation = _orientation(picture)

@@ -14,6 +14,7 @@ from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import PALETTE
 from llava_face_plugin.maps import files as maps
 from llava_face_plugin.maps.files import image_size, open_image, read_map, same_aspect, write_map
+from llava_face_plugin.segment.images import Picture
 
 
 @pytest.fixture
@@ -158,6 +159,25 @@ def test_open_image_gives_rgb(tmp_path: Path, kind: str) -> None:
     Image.new("L", (9, 6), 80).save(tmp_path / "i", format=kind)
     image = open_image(tmp_path / "i")
     assert image.mode == "RGB" and image.size == image_size(tmp_path / "i") == (9, 6)
+
+
+def test_truncated_files_are_refused_in_a_lenient_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing lmms-eval makes Pillow fill in what is missing."""
+    from PIL import ImageFile
+
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "p.jpg")
+    write_map(tmp_path / "m.png", noise[..., 0] % 19)
+    for name in ("p.jpg", "m.png"):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for read, name in ((open_image, "p.jpg"), (read_map, "m.png")):
+        with pytest.raises(FaceDataError, match="truncated"):
+            read(tmp_path / name)
+    with pytest.raises(FaceDataError, match="damaged"):
+        Picture((tmp_path / "p.jpg").read_bytes(), "image p.jpg")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True, "the process keeps its own choice"
 
 
 def test_open_image_refuses_other_formats_and_damage(tmp_path: Path) -> None:
