@@ -18,6 +18,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+# Two workers: the tests wait for processes of their own half of the time. A file stays with one worker.
+workers=(-n 2 --dist loadfile)
+
 whole() {
   ensure_stack default
   local bin=.venv/bin
@@ -26,13 +29,13 @@ whole() {
   $bin/ruff format --check .
   $bin/mypy
   say "tests on the default stack"
-  $bin/python -m pytest -q "$@"
+  $bin/python -m pytest -q "${workers[@]}" "$@"
 }
 
 contract() {
   ensure_stack "$1"
   say "contract suite on stack $1"
-  "$(stack_venv "$1")/bin/python" -m pytest -q -m contract "${@:2}"
+  "$(stack_venv "$1")/bin/python" -m pytest -q "${workers[@]}" -m contract "${@:2}"
 }
 
 extras() {
