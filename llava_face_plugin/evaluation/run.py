@@ -7,19 +7,15 @@ if it holds this task and each of its questions once; ``run.json`` then says wha
 from __future__ import annotations
 
 import os
-import platform
-import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from .. import __version__
 from ..data.files import sha256_of
@@ -41,6 +37,7 @@ from .results import (
 )
 from .scoring import ROOT_ENV
 from .task_index import Task, TaskIndex
+from .working_folders import clear_stale, swap, working_folder
 
 Command = Callable[[Model, Settings, str, Path, Path], list[str]]
 """(model, settings, task, folder of tasks, folder to write to) -> what to start."""
@@ -115,7 +112,7 @@ def evaluate(
     lmms_process.check(model, settings, out)
     asked = lmms_process.model_info(model, out)
     _same_model(out, asked)
-    _clear_stale(out, [job.task.name for job in jobs])
+    clear_stale(out, [job.task.name for job in jobs])
     outcome = Outcome()
     for job in jobs:
         name = job.task.name
@@ -205,7 +202,7 @@ def _run(
     out.mkdir(parents=True, exist_ok=True)
     failed_log = _failed_log(out, name)
     failed_log.unlink(missing_ok=True)
-    with _working_folder(out, name) as work:
+    with working_folder(out, name) as work:
         raw = work / "raw"
         line = command(model, settings, name, job.task.folder.resolve(), raw)
         started, began = datetime.now(timezone.utc), time.monotonic()
@@ -231,7 +228,7 @@ def _run(
         )  # fmt: skip
         (work / RUN).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(raw)
-        _swap(work, out / name)
+        swap(work, out / name)
 
 
 def _collect(job: Job, raw: Path, work: Path, status: int) -> int:
@@ -260,52 +257,8 @@ def _collect(job: Job, raw: Path, work: Path, status: int) -> int:
     return len(output.records)
 
 
-@contextmanager
-def _working_folder(out: Path, name: str) -> Any:
-    work = Path(tempfile.mkdtemp(dir=out, prefix=f".{name}.{_host()}-{os.getpid()}."))
-    work.chmod(0o755)  # mkdtemp makes private folders; this one becomes the result
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _host() -> str:
-    return re.sub(r"\W", "_", platform.node())  # lmms-eval cannot take every path
-
-
-def _clear_stale(out: Path, names: Sequence[str]) -> None:
-    """Removes the working folders that a killed run left. Not another machine's, nor those of a run that goes on."""
-    for name in names:
-        start = f".{name}.{_host()}-"
-        for left in list(out.glob(f"{start}*.*")):
-            process = int(left.name.removeprefix(start).partition(".")[0])
-            if process == os.getpid() or not _lives(process):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
 def _failed_log(out: Path, name: str) -> Path:
     return out / f"{name}.log"
-
-
-def _swap(work: Path, folder: Path) -> None:
-    """``work`` becomes ``folder``; what was there goes."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    work.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def counted(outcome: Outcome) -> str:

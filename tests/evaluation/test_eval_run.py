@@ -23,6 +23,7 @@ from llava_face_plugin.evaluation.lmms_process import Model, Settings
 from llava_face_plugin.evaluation.results import LOG, RESULTS, RUN, SAMPLES, read_result
 from llava_face_plugin.evaluation.task_index import TaskIndex
 from llava_face_plugin.evaluation.tasks import task_folder
+from llava_face_plugin.evaluation.working_folders import host
 
 needs_lmms = pytest.mark.skipif(importlib.util.find_spec("lmms_eval") is None, reason="needs the extra eval")
 DUMMY = Model("dummy", None, "response=Yes")
@@ -323,9 +324,9 @@ def test_working_folders_of_killed_runs_are_cleared(world: World) -> None:
     world.out.mkdir()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    start = f".face_made.{run._host()}-"
+    start = f".face_made.{host()}-"
     stale, own, running = (world.out / f"{start}{pid}.x" for pid in (gone.pid, os.getpid(), os.getppid()))
-    elsewhere, other_task = world.out / ".face_made.another_host-1.x", world.out / f".face_lfw.{run._host()}-0.x"
+    elsewhere, other_task = world.out / ".face_made.another_host-1.x", world.out / f".face_lfw.{host()}-0.x"
     for folder in (stale, own, running, elsewhere, other_task):
         (folder / "raw").mkdir(parents=True)
     world.evaluate("face_made")
