@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import FaceConfigError
 from .explain import explain
+from .facial_config import FacialConfig, VitConfig
 from .parser_config import ParserConfig
 from .registry import unknown_name
 from .rulebook import Joint, Kind, Rule
@@ -31,7 +32,8 @@ class _Block(BaseModel):
 class SegmentationConfig(_Block):
     """How the label map becomes tokens. Defaults are ours; the paper's readable part gives none of them."""
 
-    encoder: str = "part-embedding"
+    encoder: str | None = "part-embedding"
+    """null: label maps are not read."""
     width: int = Field(default=256, ge=1)
     """part-embedding: channels of the mixer; vit-palette: hidden width of its MLP."""
     cells: int = Field(default=2, ge=1, le=8)
@@ -54,21 +56,61 @@ class SegmentationConfig(_Block):
     def _possible(self) -> SegmentationConfig:
         if self.vision_tower is not None and self.encoder != "vit-palette":
             raise ValueError(f"vision_tower is for encoder 'vit-palette', not {self.encoder!r}")
+        if self.encoder is None and (self.maps is not None or self.parser is not None):
+            raise ValueError("maps and parser are for an encoder that reads them, and encoder is null")
         return self
 
 
 class FusionConfig(_Block):
-    """How face tokens join the projected image tokens."""
+    """How face features join the projected image tokens. Every default is ours."""
 
     type: str = "gated_add"
     pool: Literal[1, 2] = 1
     """append: 2 pools the face tokens 2x2, so that a quarter as many are added."""
+    experts: int = Field(default=4, ge=1, le=64)
+    top_k: int = Field(default=2, ge=1)
+    """moe: how many experts each patch goes to."""
+    hidden: int = Field(default=1024, ge=1)
+    """moe, soft-gate: hidden width of an expert."""
+    general: bool = True
+    """moe: whether the experts see the tower's general features, too."""
+    dispatch: Literal["dense", "grouped"] = "dense"
+    """moe: every expert sees every patch, or only the patches that chose it. Equal results."""
+    balance_weight: float = Field(default=0.01, ge=0.0)
+    """moe: factor of the load-balancing loss (Switch Transformers use 0.01)."""
+    balance_over: Literal["batch", "image"] = "batch"
+    """moe: over which patches the load is balanced."""
+    z_weight: float = Field(default=0.0, ge=0.0)
+    """moe: factor of the router z-loss (ST-MoE uses 0.001)."""
+    width: int = Field(default=512, ge=1)
+    """soft-gate: of the scores; text-query: of everything between features and LLM."""
+    heads: int = Field(default=8, ge=1)
+    queries: int = Field(default=16, ge=1)
+    """text-query: learned queries of each Q-Former, and tokens of the neutral prompt."""
+    layers: int = Field(default=2, ge=1, le=12)
+    """text-query: of each Q-Former."""
 
     @model_validator(mode="after")
     def _possible(self) -> FusionConfig:
-        if self.pool != 1 and self.type != "append":
-            raise ValueError(f"pool is for fusion 'append', not {self.type!r}")
+        for key, types in _FUSION_KEYS.items():
+            if getattr(self, key) != FusionConfig.model_fields[key].default and self.type not in types:
+                raise ValueError(f"{key} is for fusion {' or '.join(map(repr, types))}, not {self.type!r}")
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k {self.top_k} is more than there are experts, {self.experts}")
+        if self.width % self.heads and self.type == "text-query":
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         return self
+
+
+_FUSION_KEYS: dict[str, tuple[str, ...]] = {
+    "pool": ("append",),
+    **dict.fromkeys(
+        ("experts", "top_k", "general", "dispatch", "balance_weight", "balance_over", "z_weight"), ("moe",)
+    ),
+    "hidden": ("moe", "soft-gate"),
+    "width": ("soft-gate", "text-query"),
+    **dict.fromkeys(("heads", "queries", "layers"), ("text-query",)),
+}
 
 
 class AttributeConfig(_Block):
@@ -160,6 +202,7 @@ class FaceConfig(_Block):
     version: Literal[1] = VERSION
     preset: str = "light"
     segmentation: SegmentationConfig = SegmentationConfig()
+    facial: FacialConfig | None = None
     fusion: FusionConfig = FusionConfig()
     knowledge: KnowledgeConfig | None = None
 
@@ -177,6 +220,10 @@ class FaceConfig(_Block):
                 "preset 'faceinsight' needs its knowledge block; `llava-face enable MODEL_DIR --preset "
                 "faceinsight --knowledge FILE` writes it"
             )
+        # An MoE over the general features alone is kept as the control of an ablation.
+        reads = self.segmentation.encoder or self.facial or (self.fusion.type == "moe" and self.fusion.general)
+        if not reads:
+            raise ValueError("without segmentation.encoder and facial there is nothing of a face to read")
         return self
 
     @classmethod
@@ -217,6 +264,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper's parts: a pre-trained ViT reads the map, correlation and logic align the knowledge. How the
     # two token sequences join is not in the readable part; gated_add is our default, append the literal form.
     "faceinsight": {"segmentation": {"encoder": "vit-palette"}, "fusion": {"type": "gated_add"}},
+    # FaVChat v2: a facial encoder's granularities and an MoE adapter. Which encoder, which experts: our defaults.
+    "favchat": {"segmentation": {"encoder": None}, "facial": {"encoder": "farl"}, "fusion": {"type": "moe"}},
+    # FaVChat v3 to v6: the three prompt-query levels of the authors' figure and code.
+    "favchat-v6": {
+        "segmentation": {"encoder": None},
+        "facial": {"encoder": "farl"},
+        "fusion": {"type": "text-query"},
+    },
 }
 
 
@@ -235,6 +290,8 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "": FaceConfig,
     "segmentation": SegmentationConfig,
     "segmentation.parser": ParserConfig,
+    "facial": FacialConfig,
+    "facial.vit": VitConfig,
     "fusion": FusionConfig,
     "knowledge": KnowledgeConfig,
     "knowledge.attributes": AttributeConfig,

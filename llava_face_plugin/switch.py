@@ -15,8 +15,10 @@ import yaml
 
 from . import guard
 from .config import KEY, PRESETS, FaceConfig, KnowledgeConfig, merged
-from .encoders import ENCODERS
+from .encoders import ENCODERS, READERS
+from .encoders.vit_weights import fit
 from .errors import FaceConfigError, FaceDataError, FaceHostError
+from .facial_config import FacialConfig
 from .fusion import FUSIONS
 from .knowledge.check import contradiction, texts
 from .knowledge.file import Knowledge
@@ -41,7 +43,7 @@ def enable(
 
     Args:
         model_dir: a LLaVA checkpoint, or the LLM a LLaVA training starts from (Vicuna).
-        preset: ``light`` or ``faceinsight``.
+        preset: ``light``, ``faceinsight``, ``favchat`` or ``favchat-v6``.
         knowledge: a knowledge file of ``llava-face prepare``, or ``"made"``. The
             preset ``faceinsight`` needs one and takes ``made`` if none is given.
         settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
@@ -67,7 +69,7 @@ def enable(
     elif without:
         raise FaceConfigError("--without names rule groups of a knowledge file: give --knowledge FILE too")
     overrides = _with_absolute_paths(overrides)
-    face = _with_vision_width(FaceConfig.parse(merged(block, overrides), f"{model_dir}/config.json"))
+    face = _with_vision_width(_with_facial_weights(block, overrides, f"{model_dir}/config.json"))
     check_names(face)
     _check_family(face, config, model_dir)
     target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
@@ -116,11 +118,13 @@ def mark_processor(model_dir: Path, *, on: bool) -> None:
 
 def check_names(face: FaceConfig) -> None:
     """Raises ``FaceConfigError`` for an encoder or a fusion that is not registered, naming the key."""
+    facial = face.facial.encoder if face.facial is not None else None
     for key, name, known in (
         ("face.segmentation.encoder", face.segmentation.encoder, ENCODERS),
+        ("face.facial.encoder", facial, READERS),
         ("face.fusion.type", face.fusion.type, FUSIONS),
     ):
-        if name not in known:
+        if name is not None and name not in known:
             raise FaceConfigError(f"{key}: {unknown_name(known.kind, name, known)}")
 
 
@@ -132,6 +136,9 @@ def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     for block, key in ((segmentation, "maps"), (parser, "path"), (parser, "detector_path")):
         if isinstance(block, dict) and isinstance(block.get(key), str):
             block[key] = str(Path(block[key]).absolute())
+    facial = out.get("facial")
+    if isinstance(facial, dict) and isinstance(facial.get("path"), str) and Path(facial["path"]).exists():
+        facial["path"] = str(Path(facial["path"]).absolute())  # else it may be a hub name
     return out
 
 
@@ -274,6 +281,22 @@ def _with_vision_width(face: FaceConfig) -> FaceConfig:
 
     width = {"segmentation": {"vision_width": vision_config(tower).hidden_size}}
     return FaceConfig.parse(merged(face.to_dict(), width))
+
+
+def _with_facial_weights(block: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> FaceConfig:
+    """The whole block, its facial encoder's shape and normalisation as its weights have them, unless set otherwise."""
+    facial = merged(block, overrides).get("facial")
+    if not isinstance(facial, Mapping) or not isinstance(facial.get("path"), str):
+        return FaceConfig.parse(merged(block, overrides), where)
+    name = facial.get("encoder", FacialConfig.model_fields["encoder"].default)
+    if name not in READERS:
+        raise FaceConfigError(f"face.facial.encoder: {unknown_name(READERS.kind, str(name), READERS)}")
+    found = READERS[name](facial["path"])
+    shape = {"vit": found.vit.model_dump(), "size": found.size, "mean": found.mean, "std": found.std}
+    face = FaceConfig.parse(merged(merged(block, {"facial": shape}), overrides), where)
+    assert face.facial is not None
+    fit(found, face.facial)
+    return face
 
 
 def _linked_copy(model_dir: Path, out: Path) -> Path:

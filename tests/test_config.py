@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llava_face_plugin.config import PRESETS, FaceConfig, merged
-from llava_face_plugin.encoders import ENCODERS
+from llava_face_plugin.encoders import ENCODERS, READERS
 from llava_face_plugin.errors import FaceConfigError
 from llava_face_plugin.fusion import FUSIONS
 
@@ -60,8 +60,11 @@ def test_an_almost_empty_block_is_the_light_preset(block: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_name_registered_parts(preset: str) -> None:
-    face = FaceConfig.parse({"preset": preset, "knowledge": KNOWLEDGE})
-    assert face.segmentation.encoder in ENCODERS and face.fusion.type in FUSIONS
+    parts = {"facial": {"path": "farl.pth"}} if "facial" in PRESETS[preset] else {}
+    face = FaceConfig.parse({"preset": preset, "knowledge": KNOWLEDGE, **parts})
+    assert face.fusion.type in FUSIONS
+    assert face.segmentation.encoder in ENCODERS or face.segmentation.encoder is None
+    assert face.facial is None or face.facial.encoder in READERS
 
 
 def test_what_is_written_is_laid_over_the_preset() -> None:
@@ -137,7 +140,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("segmentation.width", "256", "face.segmentation.width: Input should be a valid integer, not '256'"),
     ("segmentation.width", 2.5, "face.segmentation.width: "),
     ("segmentation.width", True, "face.segmentation.width: "),
-    ("segmentation.encoder", None, "face.segmentation.encoder: "),
+    ("segmentation.encoder", None, "face.segmentation: vision_tower is for encoder 'vit-palette', not None"),
     ("knowledge", [], "face.knowledge: "),
     ("knowledge.attributes", "Bald", "face.knowledge.attributes: "),
     ("knowledge.attributes.1.tokens", ["a"], "face.knowledge.attributes.1.tokens.0: "),

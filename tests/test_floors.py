@@ -12,12 +12,13 @@ FLOORS = (
     ("errors", "labels", "constants"),
     ("registry",),
     ("explain",),
-    ("rulebook", "parser_config"),
+    ("rulebook", "parser_config", "facial_config"),
     ("config", "guard"),
     ("maps",),
     ("reports",),
     ("parsing",),
     ("segment",),
+    ("video",),
     ("encoders",),
     ("fusion",),
     ("knowledge",),
@@ -25,13 +26,14 @@ FLOORS = (
     ("data",),
     ("switch",),
     ("hosts",),
+    ("stages",),
     ("evaluation",),
     ("tiny", "launch"),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-CORE = ("errors", "registry", "explain", "labels", "constants", "rulebook", "parser_config", "config", "guard",
-        "encoders", "fusion", "knowledge", "branch")  # fmt: skip
+CORE = ("errors", "registry", "explain", "labels", "constants", "rulebook", "parser_config", "facial_config",
+        "config", "guard", "encoders", "fusion", "knowledge", "branch")  # fmt: skip
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

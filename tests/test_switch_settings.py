@@ -60,7 +60,7 @@ def test_wrong_settings_change_nothing(tmp_path: Path, settings: list[str], mess
 
 def test_wrong_preset_and_without_change_nothing(tmp_path: Path) -> None:
     folder = model(tmp_path / "m", LLM)
-    with pytest.raises(FaceConfigError, match=r"unknown preset 'face'.*known: faceinsight, light"):
+    with pytest.raises(FaceConfigError, match=r"unknown preset 'face'.*known: faceinsight, favchat, favchat-v6, light"):
         enable(folder, preset="face")
     with pytest.raises(FaceConfigError, match="give --knowledge FILE too"):
         enable(folder, without=["gender"])

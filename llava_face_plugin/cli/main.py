@@ -9,7 +9,20 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import FaceError
-from . import attributes, doctor, evaluate, knowledge, maps, overlay, prepare, segment, switch, tasks, tiny_model
+from . import (
+    attributes,
+    doctor,
+    evaluate,
+    knowledge,
+    maps,
+    overlay,
+    prepare,
+    segment,
+    stages,
+    switch,
+    tasks,
+    tiny_model,
+)
 
 
 class _App(typer.Typer):
@@ -29,7 +42,9 @@ app = _App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (switch, doctor, prepare, knowledge, segment, maps, overlay, attributes, tasks, evaluate, tiny_model):
+for command in (
+    switch, doctor, prepare, stages, knowledge, segment, maps, overlay, attributes, tasks, evaluate, tiny_model,
+):  # fmt: skip
     command.register(app)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .prepare_clips import MADE_VIDEO, SPELLINGS, check_clip_options, made_video, staged
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,6 +33,7 @@ def _list(wanted: bool) -> None:
     from ..data.datasets import DATASETS
 
     typer.echo("made\n  drawn faces, no download, no real person\n")
+    typer.echo(f"{MADE_VIDEO}\n  drawn talking heads: clips with events that no single frame tells\n")
     for name in DATASETS:
         info = DATASETS[name]
         layout = "\n".join(f"    {line}" for line in info.layout.splitlines())
@@ -76,7 +79,10 @@ def prepare(
     balance: Annotated[
         bool, typer.Option(help="closed: ask as often about rare attributes and answers as others.")
     ] = False,
-    questions: Annotated[int, typer.Option(min=1, help="Questions an image, in the conversations.")] = 4,
+    questions: Annotated[
+        int | None,
+        typer.Option(min=1, help="Questions an image, in the conversations. Default: 4; a clip: 3, made-video: 2."),
+    ] = None,
     val_questions: Annotated[
         int | None,
         typer.Option(min=1, help="Questions an image, in the question file. Default: all attributes."),
@@ -96,6 +102,16 @@ def prepare(
         Path | None,
         typer.Option(help="celebamask_hq: where CelebA's partition and identities are. Default: --root."),
     ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="celebvhq: the clips themselves, for FaVChat's stages: summary, qa or hard.")
+    ] = None,
+    check_videos: Annotated[bool, typer.Option(help="--stage: decode every clip once, leave out broken ones.")] = False,
+    seconds: Annotated[
+        tuple[float, float], typer.Option(min=0, help="--stage: shortest and longest clip that is used.")
+    ] = (1.0, 60.0),
+    frames: Annotated[int, typer.Option(help="made-video: frames a clip, at least 9.")] = 16,
+    rate: Annotated[float, typer.Option(help="made-video: frames a second of the mp4s.")] = 8.0,
+    mp4: Annotated[bool, typer.Option(help="made-video: also write mp4s (lossy; the PNGs are exact).")] = False,
     list_: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="Show all data sets, their files and terms.")
     ] = False,
@@ -103,20 +119,48 @@ def prepare(
     """Write a manifest, LLaVA training JSON, a question file, maps and a knowledge file. Images are never copied."""
     from ..errors import FaceConfigError
 
+    dataset = SPELLINGS.get(dataset, dataset)
     given = {"--labels": labels, "--partition": partition, "--identities": identities, "--images": images}
+    check_clip_options(dataset, stage, root, {"--check-videos": check_videos})
     _check_options(dataset, root, given, maps, celeba_root)
     work: Callable[..., Prepared]
-    if dataset == MADE:
+    if dataset in (MADE, MADE_VIDEO):
         if styles or balance or labels_only:
-            raise FaceConfigError("prepare made: --styles, --balance and --labels-only are for real data sets")
+            raise FaceConfigError(f"prepare {dataset}: --styles, --balance and --labels-only are for real data sets")
+        if dataset == MADE:
+            work = functools.partial(
+                _made, out, train, val, _size(size), questions or 4, val_questions, knowledge, rules, max_rate, seed,
+                text_only,
+            )  # fmt: skip
+        else:
+            work = functools.partial(
+                made_video, out, train, val, _size(size), frames, rate, questions or 2, seed, mp4, knowledge, rules,
+                max_rate,
+            )  # fmt: skip
+    elif stage is not None and root is not None:
+        if styles or balance or labels_only or maps is not None:
+            raise FaceConfigError(f"prepare {dataset} --stage: leave --styles, --balance, --labels-only and --maps out")
+        clip_read = {"labels": labels, "images": images}
         work = functools.partial(
-            _made, out, train, val, _size(size), questions, val_questions, knowledge, rules, max_rate, seed, text_only
+            staged,
+            root,
+            out,
+            stage,
+            clip_read,
+            questions,
+            seed,
+            limit,
+            check_videos,
+            seconds,
+            knowledge,
+            rules,
+            max_rate,
         )
     else:
         from ..data.splits import SplitOptions
 
         options = SplitOptions(
-            split, limit, val_limit, holdout, questions, val_questions, seed, text_only,
+            split, limit, val_limit, holdout, questions or 4, val_questions, seed, text_only,
             tuple(s.strip() for s in styles.split(",") if s.strip()), balance,
         )  # fmt: skip
         read = {
@@ -136,18 +180,19 @@ def _check_options(
     from ..errors import FaceConfigError
     from ..registry import unknown_name
 
-    if dataset not in (MADE, *DATASETS):
-        raise FaceConfigError(unknown_name("data set", dataset, (MADE, *DATASETS)))
-    if dataset == MADE:
+    made = dataset in (MADE, MADE_VIDEO)
+    if not made and dataset not in DATASETS:
+        raise FaceConfigError(unknown_name("data set", dataset, (MADE, MADE_VIDEO, *DATASETS)))
+    if made:
         if root is not None:
-            raise FaceConfigError("prepare made draws its faces: leave --root out")
+            raise FaceConfigError(f"prepare {dataset} draws its faces: leave --root out")
     elif root is None and given["--labels"] is None:
         raise FaceConfigError(
             f"prepare {dataset} needs --root, the folder of your copy (or --labels, for a manifest without images)"
         )
-    if dataset == MADE and (wrong := [option for option, path in given.items() if path is not None]):
-        raise FaceConfigError(f"prepare made: {wrong[0]} is an option of real data sets only")
-    if maps is not None and (dataset == MADE or DATASETS[dataset].own_maps):
+    if made and (wrong := [option for option, path in given.items() if path is not None]):
+        raise FaceConfigError(f"prepare {dataset}: {wrong[0]} is an option of real data sets only")
+    if maps is not None and (made or DATASETS[dataset].own_maps):
         raise FaceConfigError(f"prepare {dataset}: its maps come with it, leave --maps out")
     if celeba_root is not None and dataset != "celebamask_hq":
         raise FaceConfigError(f"prepare {dataset}: --celeba-root is an option of celebamask_hq only")
@@ -248,11 +293,22 @@ def _summary(dataset: str, prepared: Prepared) -> None:
 def _what_next(console: Console, prepared: Prepared) -> None:
     from ..data.manifest import SPLITS
 
-    if "train" in prepared.files:
+    train = next((path for kind, path in prepared.files.items() if kind == "train" or kind.endswith("_train")), None)
+    if train is not None:
+        folder = "--video_folder" if _clips(train) else "--image_folder"
         console.print("\nTrain with upstream's scripts and these arguments:\n", markup=False)
-        console.print(f"  --data_path {prepared.files['train']} --image_folder {prepared.image_folder}", markup=False)
+        console.print(f"  --data_path {train} {folder} {prepared.image_folder}", markup=False)
+        if folder == "--video_folder":
+            console.print("\nLLaVA-NeXT reads clips, LLaVA 1.5 does not: docs/video.md", markup=False)
+            return
     data = next((prepared.files[split] for split in SPLITS if split in prepared.files), None)
     if data is not None and ("maps" in prepared.files or "map index" in prepared.files):
         picture = prepared.out / "overlay.png"
         look = f"llava-face overlay {data} --image-folder {prepared.image_folder} --out {picture}"
         console.print(f"\nLook at the maps:\n\n  {look}", markup=False)
+
+
+def _clips(path: Path) -> bool:
+    """Whether the first row of a training JSON names a clip: one sample is one line."""
+    with open(path, encoding="utf-8") as stream:
+        return '"video": "' in "".join(next(stream, "") for _ in range(2)).partition('"face_attributes"')[0]

@@ -25,7 +25,7 @@ from .wording import ANSWER_HINT, QUESTIONS, choice_wordings, closed_wordings, k
 
 __all__ = [
     "ANSWER_HINT", "QUESTIONS", "STYLES", "Plan", "Sample", "choice_rows", "closed_questions", "conversations",
-    "question", "question_rows", "rarity", "text_only_rows",
+    "question", "question_rows", "rarity", "row_of", "text_only_rows",
 ]  # fmt: skip
 
 # Text-only samples (no picture), for mixing.
@@ -56,6 +56,12 @@ class Sample:
     labels: Mapping[str, str] = field(default_factory=dict)  # closed-set column -> value; a missing one is unknown
     age: float | None = None  # years
     also: Mapping[str, int] = field(default_factory=dict)  # more for face_attributes, about which nothing is asked
+    video: bool = False  # ``image`` names a clip: a video file or a folder of frames
+
+    @property
+    def media(self) -> dict[str, str]:
+        """The key under which rows name the picture or the clip."""
+        return {"video" if self.video else "image": self.image}
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def conversations(sample: Sample, plan: Plan) -> Iterator[tuple[str, dict[str, A
     for number, style in enumerate(plan.styles):
         turns = STYLES[style](sample, plan)
         if turns:
-            yield style, _row(sample, turns, f":{style}" if number else "")
+            yield style, row_of(sample, turns, f":{style}" if number else "")
 
 
 def closed_questions(sample: Sample, *, k: int = 4, seed: int = 0) -> dict[str, Any] | None:
@@ -118,7 +124,7 @@ def question_rows(samples: Iterable[Sample], *, k: int | None = None, seed: int 
         for attribute in asked:
             yield {
                 "question_id": number,
-                "image": sample.image,
+                **sample.media,
                 "text": closed_wordings(attribute)[0],
                 "attribute": attribute,
                 "answer": "yes" if sample.attributes[attribute] else "no",
@@ -139,7 +145,7 @@ def choice_rows(
         for column, value in sample.labels.items():
             options = _options(classes[column], random.Random(f"{seed}:{sample.id}:{column}"))
             yield {
-                "question_id": number, "image": sample.image, "text": choice_wordings(column, options)[0],
+                "question_id": number, **sample.media, "text": choice_wordings(column, options)[0],
                 "column": column, "options": options, "answer": words(value), "sample": sample.id,
             }  # fmt: skip
             number += 1
@@ -238,8 +244,9 @@ def _options(values: Sequence[str], rng: random.Random) -> list[str]:
     return options
 
 
-def _row(sample: Sample, turns: Turns, suffix: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": sample.id + suffix, "image": sample.image}
+def row_of(sample: Sample, turns: Turns, suffix: str = "") -> dict[str, Any]:
+    """One LLaVA training row: these questions and answers about the sample, its id with ``suffix``."""
+    row: dict[str, Any] = {"id": sample.id + suffix, **sample.media}
     if sample.face_map is not None:
         row["face_map"] = sample.face_map
     row["face_attributes"] = {**{a: int(v) for a, v in sample.attributes.items()}, **sample.also}

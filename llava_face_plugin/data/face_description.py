@@ -114,31 +114,38 @@ _SAID = {
 }
 
 
+LEADS = ("The picture shows", "This is")
+
+
 def describe(
-    attributes: Mapping[str, int], labels: Mapping[str, str], age: float | None, rng: random.Random
+    attributes: Mapping[str, int],
+    labels: Mapping[str, str],
+    age: float | None,
+    rng: random.Random,
+    leads: tuple[str, ...] = LEADS,
 ) -> str | None:
     """Some sentences about a person, or None if less than two things are known to say.
 
     ``attributes``: known ones, 0 or 1. ``labels``: closed-set column -> value. ``age`` in years. ``rng`` chooses
-    between ways to begin a sentence, nothing else.
+    between ways to begin a sentence, nothing else: the first one among ``leads``.
     """
     known = {key_of(name): value for name, value in attributes.items()}
-    subject = _Subject(known, labels, age, rng)
+    subject = Subject(known, labels, age, rng)
     if subject.noun not in ("man", "person"):
         known.pop("no_beard", None)  # true, but not worth saying
-    said = [subject.introduction()] if subject.facts else []
+    said = [subject.introduction(leads)] if subject.facts else []
     for region in REGIONS:
         verb = "wear" if region in (EYEWEAR, ACCESSORIES) else "have"
         if things := _things(region, known):
-            said.append(subject.says(verb, _listed(things)))
+            said.append(subject.says(verb, listed(things)))
         if region is HAIR and (expression := _expression(known, labels)):
             said.append(expression)
     if doing := [text for name, text in ACTIONS.items() if known.get(name) == 1 and name != "smile"]:
-        said.append(subject.says("be", _listed(doing)))
+        said.append(subject.says("be", listed(doing)))
     return " ".join(said) if len(said) > 1 or subject.facts > 1 else None
 
 
-class _Subject:
+class Subject:
     """Who is spoken of, and how."""
 
     def __init__(
@@ -163,12 +170,14 @@ class _Subject:
         """How many things the introduction says."""
         return sum(bool(fact) for fact in (self.race, self.years, self.stage, self.gendered))
 
-    def introduction(self) -> str:
+    def introduction(self, leads: tuple[str, ...] = LEADS) -> str:
+        """Who it is: ``This is a young woman.``"""
         who = " ".join(word for word in (self.stage, self.race, self.noun) if word)
-        lead = self.rng.choice(("The picture shows", "This is"))
+        lead = self.rng.choice(leads)
         return f"{lead} {_with_article(who)}" + (f", {self.years} old." if self.years else ".")
 
     def says(self, verb: str, what: str) -> str:
+        """``She has``, ``wears`` or ``is`` something; ``verb``: have, wear or be."""
         pronoun = self.rng.choice((*[self.pronoun] * 3, f"The {self.noun}"))
         many = pronoun == "They"
         form = {"have": "have" if many else "has", "wear": "wear" if many else "wears", "be": "are" if many else "is"}
@@ -217,7 +226,8 @@ def _one_of(table: Mapping[str, str], known: Mapping[str, int]) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def _listed(things: list[str]) -> str:
+def listed(things: list[str]) -> str:
+    """``a, b and c``."""
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
 
 

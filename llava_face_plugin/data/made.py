@@ -16,6 +16,7 @@ from ..maps.files import atomic_path, write_map
 from . import made_face
 from .conversations import Sample
 from .made_attributes import MADE_ATTRIBUTES, RULES, as_labels, broken_rules, sample_attributes
+from .made_portrait import Motion
 from .manifest import Manifest
 from .prepared import Prepared, Progress, attributes_of, write_index, write_questions, write_training
 
@@ -28,19 +29,22 @@ MIN_SIDE = 32
 
 
 def render(
-    attributes: np.ndarray | Mapping[str, int], seed: int, size: tuple[int, int] = SIZE
+    attributes: np.ndarray | Mapping[str, int],
+    seed: int,
+    size: tuple[int, int] = SIZE,
+    motion: Motion | None = None,
 ) -> tuple[Image.Image, np.ndarray]:
     """Draw one face: the RGB image of ``size`` (width, height) and its (H, W) uint8 map of canonical ids.
 
     ``attributes`` are 20 values of 0 or 1 in the order of ``MADE_ATTRIBUTES``, or a mapping; ``seed`` decides
     everything else (pose, proportions, colours, style, background): the same person, with or
-    without an attribute. Same arguments, same pixels. Raises
+    without an attribute. ``motion``: that person in another moment. Same arguments, same pixels. Raises
     ``FaceDataError`` for labels that contradict each other (bald with bangs) and sides under 32 pixels.
     """
     if min(size) < MIN_SIDE:
         raise FaceDataError(f"made face: size {size[0]}x{size[1]} is too small, the least side is {MIN_SIDE}")
     rng = np.random.default_rng([seed, 2])
-    image, labels = made_face.draw(as_labels(attributes), rng, size)
+    image, labels = made_face.draw(as_labels(attributes), rng, size, motion)
     # A little grain: perfectly flat areas would compress to nothing and look drawn by ruler.
     grain = rng.integers(-3, 4, (size[1], size[0], 1), dtype=np.int16)
     grained = np.clip(np.asarray(image).astype(np.int16) + grain, 0, 255).astype(np.uint8)

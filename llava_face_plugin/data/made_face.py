@@ -14,7 +14,7 @@ from PIL import Image
 
 from . import made_hair, made_wear
 from .made_canvas import Canvas, Colour, Frame, Points, ellipse, mirrored, mix, smooth
-from .made_portrait import ID, Portrait
+from .made_portrait import ID, Motion, Portrait
 
 SKINS: tuple[Colour, ...] = (
     (252, 222, 200), (243, 203, 172), (229, 180, 142), (205, 148, 106), (164, 110, 74), (116, 76, 52),
@@ -24,9 +24,16 @@ LIPSTICKS: tuple[Colour, ...] = ((196, 22, 52), (214, 30, 92), (150, 20, 62), (2
 SHADOWS: tuple[Colour, ...] = ((112, 66, 150), (60, 96, 166), (120, 64, 54), (38, 120, 122), (72, 60, 74))
 
 
-def draw(on: dict[str, bool], rng: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """The RGB image of ``size`` and its (H, W) uint8 map for one set of drawable attributes."""
+def draw(
+    on: dict[str, bool], rng: np.random.Generator, size: tuple[int, int], motion: Motion | None = None
+) -> tuple[Image.Image, np.ndarray]:
+    """The RGB image of ``size`` and its (H, W) uint8 map for one set of drawable attributes.
+
+    ``motion``: the same person in another moment; None: a still.
+    """
     p = _person(on, rng, size)
+    if motion is not None:
+        p.motion, p.yaw = motion, p.yaw + motion.turn
     lot = int(rng.integers(2**32))
     for i, step in enumerate(_STEPS):
         # A lot of its own for each step: switching one attribute leaves the rest of the person as it was.
@@ -147,7 +154,7 @@ def _age_lines(p: Portrait) -> None:
 
 def _eyes(p: Portrait) -> None:
     iris = p.pick(EYES)
-    height = (0.075 if p.on["Smiling"] else 0.088) * p.between(0.9, 1.12)
+    height = p.smiling(0.088, 0.075) * p.between(0.9, 1.12) * (1 - 0.94 * p.motion.blink)
     gaze = p.between(-0.035, 0.035)
     made_up, lashes = p.on["Heavy_Makeup"], not p.on["Male"]
     shadow = p.pick(SHADOWS)
@@ -169,7 +176,8 @@ def _eyes(p: Portrait) -> None:
         centre = p.turn(np.array([(x + gaze, -0.115)]))[0]
         for radius, colour in ((0.078, mix(iris, (0, 0, 0), 0.4)), (0.064, iris), (0.034, (14, 10, 10))):
             p.canvas.glaze(ellipse(centre[0], centre[1], radius, radius, 20), colour, 1.0, within=(eye,))
-        p.canvas.fill(ellipse(centre[0] - 0.025, centre[1] - 0.03, 0.018, 0.018, 10), (255, 255, 255))
+        if p.motion.blink < 0.5:
+            p.canvas.fill(ellipse(centre[0] - 0.025, centre[1] - 0.03, 0.018, 0.018, 10), (255, 255, 255))
         liner = (26, 16, 18) if lashes else mix(p.shade, (30, 16, 12), 0.5)
         p.canvas.stroke(top, liner, 0.05 if made_up else 0.034 if lashes else 0.026)
         if made_up:
@@ -217,12 +225,11 @@ def _nose(p: Portrait) -> None:
 
 
 def _mouth(p: Portrait) -> None:
-    smiling, parted = p.on["Smiling"], p.on["Mouth_Slightly_Open"]
-    w = p.between(0.27, 0.31) + 0.08 * smiling
-    lift = p.between(0.085, 0.13) if smiling else p.between(-0.016, 0.006)
-    gap = (p.between(0.12, 0.17) if smiling else p.between(0.09, 0.14)) * parted
+    w = p.between(0.27, 0.31) + 0.08 * p.smile
+    lift = p.between(p.smiling(-0.016, 0.085), p.smiling(0.006, 0.13))
+    gap = p.between(p.smiling(0.09, 0.12), p.smiling(0.14, 0.17)) * p.parted
     upper, lower = p.between(0.055, 0.08), p.between(0.075, 0.11)
-    y = 0.60 + 0.02 * smiling
+    y = 0.60 + 0.02 * p.smile
     u = np.linspace(-1, 1, 25)
     line = y - lift * u**2
     dome = 1 - u**2
@@ -234,18 +241,18 @@ def _mouth(p: Portrait) -> None:
     top, above, below, bottom = (p.turn(q, 0.03) for q in (top, above, below, bottom))
 
     lip = p.pick(LIPSTICKS) if p.on["Wearing_Lipstick"] else mix(p.skin, (176, 70, 70), 0.42)
-    if parted:
+    if gap > 0:
         p.canvas.fill(np.concatenate([above, below[::-1]]), (74, 18, 22), ID["mouth"])
-        teeth_end = above + (below - above) * (0.55 if smiling else 0.35)
+        teeth_end = above + (below - above) * p.smiling(0.35, 0.55)
         p.canvas.fill(np.concatenate([above[3:-3], teeth_end[3:-3][::-1]]), (246, 243, 236))
     p.canvas.fill(np.concatenate([top, above[::-1]]), mix(lip, (60, 0, 10), 0.16), ID["u_lip"])
     p.canvas.fill(np.concatenate([below, bottom[::-1]]), lip, ID["l_lip"])
-    if not parted:
+    if gap <= 0:
         p.canvas.stroke(above, mix(lip, (50, 6, 10), 0.62), 0.026)
     shine = 0.5 if p.on["Wearing_Lipstick"] else 0.25
     middle = (below[12] + bottom[12]) / 2
     p.canvas.glaze(ellipse(middle[0], middle[1], w * 0.35, 0.02), (255, 240, 240), shine, 0.02, (ID["l_lip"],))
-    if smiling:
+    if p.smile > 0.5:
         for s, corner in ((-1, above[0]), (1, above[-1])):
             crease = corner + np.array([(s * 0.04, -0.09), (s * 0.085, 0.0), (s * 0.05, 0.08)])
             p.canvas.stroke(smooth(crease, closed=False), mix(p.skin, p.shade, 0.6), 0.024)

@@ -75,7 +75,7 @@ def prepare(
     prepared = _prepared(manifest, info, out, folder)
     styles = _styles(prepared, manifest, splits) if looked and info.rows is None else ()
     chosen = _chosen(prepared, manifest, info, splits) if looked or info.rows is not None else None
-    _make_folder(out)
+    usable_folder(out)
     earlier = remove_outputs(out, [str(s["name"]) for s in manifest.sources])
     manifest.notes.append(f"licence: {info.licence}")
     save_manifest(manifest, prepared.files["manifest"])
@@ -90,7 +90,7 @@ def prepare(
             _write_maps(prepared, manifest, list(map(Samples(manifest), used.tolist())), read)
         if store is not None:
             prepared.notes.append(_stored(store, manifest.images[used].tolist()))
-    _knowledge(prepared, manifest, knowledge, rules, max_rate)
+    count_knowledge(prepared, manifest, knowledge, rules, max_rate)
     note_removed(prepared, earlier)
     return prepared
 
@@ -114,7 +114,8 @@ class Samples:
         )  # fmt: skip
 
 
-def _make_folder(out: Path) -> None:
+def usable_folder(out: Path) -> None:
+    """Makes ``out``. Raises ``FaceDataError`` if it cannot be made or written into."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -229,7 +230,7 @@ def _pass_through(prepared: Prepared, rows: Iterator[tuple[int, dict[str, Any]]]
             prepared.rows[name] = len(own)
 
 
-def _knowledge(prepared: Prepared, manifest: Manifest, wanted: bool, rules: str | None, max_rate: float) -> None:
+def count_knowledge(prepared: Prepared, manifest: Manifest, wanted: bool, rules: str | None, max_rate: float) -> None:
     """``labels`` of every split, and the knowledge file of the train rows where there is something to know."""
     prepared.vocabulary, values = label_table(manifest)
     usable = ~strangers(manifest)

@@ -174,6 +174,7 @@ def remove_outputs(out: Path, inputs: Sequence[str]) -> list[Path]:
     if not (out / "manifest.parquet").is_file():
         return []
     names = [f"{s}{end}" for s in ("train", "val", "test") for end in (".json", "_questions.jsonl", "_choices.jsonl")]
+    names += [f"{stage}_{s}.json" for stage in ("summary", "qa", "hard") for s in ("train", "val")]
     names += ["manifest.parquet", "manifest.schema.json", "index.json"]
     names += [f"{dataset}.knowledge.safetensors" for dataset in ("made", *DATASETS)]
     removed = [out / name for name in names if name not in inputs and (out / name).is_file()]

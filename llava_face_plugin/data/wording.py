@@ -107,6 +107,15 @@ _MORE: dict[str, str] = {
     "attractive_woman": "Would annotators call the person an attractive woman?",
     "strong_nose_mouth_lines": "Does the person have strong lines between nose and mouth?",
     "flushed_face": "Does the person have a flushed face?",
+    # Made clips
+    "nods": "Does the person nod?",
+    "shakes_head": "Does the person shake the head?",
+    "smile_starts": "Does the person start to smile?",
+    "smile_fades": "Does the person stop smiling?",
+    "blinks_once": "Does the person blink just once?",
+    "blinks_twice": "Does the person blink twice?",
+    "mouth_opens_faster": "Does the mouth open faster than it closes?",
+    "mouth_closes_faster": "Does the mouth close faster than it opens?",
 }
 
 ACTIONS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""Frozen vision transformers: the one room of the core that may build transformers' models."""
+"""Vision towers of transformers: the one room of the core that may build transformers' models."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FaceConfigError
+from ..facial_config import Activation, VitConfig
+from .vit_weights import READERS, VitCheckpoint, translated
 
 
 class FrozenVit:
@@ -70,21 +72,74 @@ def vision_class(name: str) -> Any:
     raise FaceConfigError(f"face.segmentation.vision_tower {name!r} is a {kind!r}: use a CLIP or SigLIP checkpoint")
 
 
-def vision_config(name: str) -> Any:
-    """The configuration of the vision half of a checkpoint. Raises ``FaceConfigError`` if it has none."""
+def vision_config(name: str, key: str = "segmentation.vision_tower") -> Any:
+    """The configuration of a checkpoint's vision half. Raises ``FaceConfigError``, naming ``key``, if it has none."""
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise FaceConfigError(f"face.segmentation.vision_tower {name!r} cannot be read: {error}") from None
+        raise FaceConfigError(f"face.{key} {name!r} cannot be read: {error}") from None
     return getattr(config, "vision_config", config)
+
+
+# What a facial encoder can be: model type -> its class, and what VitConfig cannot read off the configuration.
+_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "clip_vision_model": ("CLIPVisionModel", {}),
+    "siglip_vision_model": ("SiglipVisionModel", {"class_token": False, "patch_bias": True, "first_norm": False}),
+    "dinov2": ("Dinov2Model", {"patch_bias": True, "first_norm": False, "layer_scale": True}),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersModel", {"patch_bias": True, "first_norm": False, "layer_scale": True},
+    ),
+}  # fmt: skip
+_ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+@READERS.register("transformers")
+def read_directory(path: str) -> VitCheckpoint:
+    """A directory (or hub name) of a CLIP, SigLIP or DINOv2 that transformers can load.
+
+    Raises ``FaceConfigError`` for another kind, ``FaceDataError`` for weights with unknown names.
+    """
+    import transformers
+
+    config = vision_config(path, "facial.path")
+    known = config.model_type in _FAMILIES and config.hidden_act in _ACTIVATIONS
+    if not known or getattr(config, "use_swiglu_ffn", False):
+        raise FaceConfigError(
+            f"face.facial.path {path!r} is a {config.model_type!r}, or has an unusual activation: use CLIP, SigLIP or "
+            "DINOv2 without SwiGLU"
+        )
+    name, shape = _FAMILIES[config.model_type]
+    try:
+        with _without_zero3():
+            model = getattr(transformers, name).from_pretrained(path)
+        processor = transformers.AutoImageProcessor.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise FaceConfigError(f"face.facial.path {path!r} cannot be read: {error}") from None
+    state = {name.removeprefix("vision_model."): value for name, value in model.state_dict().items()}
+    hidden = getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio)
+    vit = VitConfig(
+        width=config.hidden_size, depth=config.num_hidden_layers, heads=config.num_attention_heads, hidden=hidden,
+        patch=config.patch_size, activation=_ACTIVATIONS[config.hidden_act], eps=config.layer_norm_eps,
+        registers=getattr(config, "num_register_tokens", 0), **shape,
+    )  # fmt: skip
+    mean, std = list(processor.image_mean), list(processor.image_std)
+    return VitCheckpoint(vit, config.image_size, mean, std, translated(state, path))
 
 
 def normalise(rgb: Tensor, mean: Any, std: Any) -> Tensor:
     """RGB (B, 3, H, W) in [0, 1] -> the tower's input, (rgb - mean) / std per channel."""
     shape = (1, 3, 1, 1)
     return (rgb - rgb.new_tensor(list(mean)).view(shape)) / rgb.new_tensor(list(std)).view(shape)
+
+
+def denormalise(pixels: Tensor, mean: Any, std: Any) -> Tensor:
+    """A tower's input (B, 3, H, W), with its mean and std -> RGB, float32 in [0, 1]: what a facial encoder is given."""
+    shape = (1, 3, 1, 1)
+    pixels = pixels.float()
+    rgb = pixels * pixels.new_tensor(list(std)).view(shape) + pixels.new_tensor(list(mean)).view(shape)
+    return rgb.clamp(0.0, 1.0)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import FusionConfig
 from ..registry import Registry
+from .inputs import FaceInputs, Sources
 
 
 class Layers:
@@ -45,11 +46,17 @@ class Fusion(Protocol):
     adds_tokens: bool
     """Whether the LLM sees more tokens than without face mode (then step 0 cannot equal the base model)."""
 
-    def __call__(self, layers: Layers, features: Tensor, face: Tensor) -> Tensor:
-        """``layers`` of the projector, ``features`` (B, P, C), ``face`` (B, P, face_width) -> (B, P', D)."""
+    reads_taps: bool
+    """Whether it reads the facial encoder's taps itself. Else they come among the face tokens."""
+
+    reads_prompt: bool
+    """Whether its result depends on the prompt: hosts then hand one in, and cannot share tokens between prompts."""
+
+    def __call__(self, layers: Layers, features: Tensor, face: FaceInputs) -> Tensor:
+        """``layers`` of the projector, ``features`` (B, P, C) -> (B, P', D)."""
         ...
 
     def reset_parameters(self) -> None: ...
 
 
-FUSIONS: Registry[Callable[[FusionConfig, int, int], Fusion]] = Registry("fusion")
+FUSIONS: Registry[Callable[[FusionConfig, int, int, Sources], Fusion]] = Registry("fusion")

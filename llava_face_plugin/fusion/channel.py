@@ -12,22 +12,24 @@ from torch import Tensor, nn
 
 from ..config import FusionConfig
 from .base import FUSIONS, Layers
+from .inputs import FaceInputs, Sources
 
 
 @FUSIONS.register("channel")
 class Channel(nn.Module):
     """New zero columns for the projector's first layer."""
 
+    reads_taps = reads_prompt = False
     adds_tokens = False
 
-    def __init__(self, config: FusionConfig, vision_width: int, llm_width: int) -> None:
+    def __init__(self, config: FusionConfig, vision_width: int, llm_width: int, sources: Sources) -> None:
         super().__init__()
         self.face_width = vision_width
         self.columns = nn.Parameter(torch.zeros(llm_width, vision_width))
 
-    def forward(self, layers: Layers, features: Tensor, face: Tensor) -> Tensor:
+    def forward(self, layers: Layers, features: Tensor, face: FaceInputs) -> Tensor:
         hidden = layers.first(features)  # (B, P, D)
-        hidden = hidden + F.linear(face.to(self.columns.dtype), self.columns).to(hidden.dtype)
+        hidden = hidden + F.linear(face.tokens.to(self.columns.dtype), self.columns).to(hidden.dtype)
         return layers.rest(hidden)
 
     def reset_parameters(self) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import math
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +17,7 @@ from torch import Tensor, nn
 from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.encoders import ENCODERS
-from llava_face_plugin.fusion import FUSIONS
+from llava_face_plugin.fusion import FUSIONS, Layers, Prompt
 
 VISION, LLM = 12, 16
 HAIR = 13
@@ -29,19 +34,76 @@ KNOWLEDGE: dict[str, Any] = {
     "hidden": 8,
 }
 
-# Every registered encoder with every registered fusion; append also with its pool.
+# Small in every width, and with every setting that a type has.
+FUSION_FORMS: dict[str, list[dict[str, Any]]] = {
+    "append": [{}, {"pool": 2}],
+    "moe": [{"hidden": 8}, {"hidden": 8, "dispatch": "grouped"}],
+    "soft-gate": [{"hidden": 8, "width": 8}],
+    "text-query": [{"width": 8, "heads": 2, "queries": 3}],
+}
+# Every registered segmentation encoder, the facial encoder frozen and trained, and one with both.
+ENCODER_FORMS = [*ENCODERS, "facial", "facial-trained", "part-embedding & facial"]
 COMBINATIONS = [
-    (encoder, fusion)
-    for encoder in ENCODERS
-    for fusion in ({"type": t, **extra} for t in FUSIONS for extra in ({}, {"pool": 2} if t == "append" else {}))
+    (encoder, {"type": fusion, **form})
+    for encoder in ENCODER_FORMS
+    for fusion in FUSIONS
+    for form in FUSION_FORMS.get(fusion, [{}])
 ]
-COMBINATIONS = [c for i, c in enumerate(COMBINATIONS) if c not in COMBINATIONS[:i]]
-NAMES = [f"{encoder}+{'/'.join(map(str, fusion.values()))}" for encoder, fusion in COMBINATIONS]
+NAMES = [
+    f"{encoder}+{'/'.join(str(v) for k, v in fusion.items() if k in ('type', 'pool', 'dispatch'))}"
+    for encoder, fusion in COMBINATIONS
+]
 
 
 def config(encoder: str, fusion: dict[str, Any], knowledge: dict[str, Any] | None = KNOWLEDGE) -> FaceConfig:
-    block = {"segmentation": {"encoder": encoder, "width": 8}, "fusion": fusion, "knowledge": knowledge}
+    """``encoder``: one of ``ENCODER_FORMS``."""
+    block: dict[str, Any] = {"segmentation": {"encoder": None}, "fusion": fusion, "knowledge": knowledge}
+    for part in encoder.split(" & "):
+        if part.startswith("facial"):
+            block["facial"] = facial_block(trained=part == "facial-trained")
+        else:
+            block["segmentation"] = {"encoder": part, "width": 8}
     return FaceConfig.parse(block)
+
+
+def facial_block(**changes: Any) -> dict[str, Any]:
+    """A facial encoder of the weights in ``tiny_farl``."""
+    vit = {"width": 64, "depth": 3, "heads": 1, "hidden": 96, "patch": 4}
+    return {"path": tiny_farl(), "taps": [0, 2], "size": 12, "width": 8, "vit": vit, **changes}
+
+
+@functools.cache
+def tiny_farl() -> str:
+    """A random checkpoint in FaRL's format, its image tower as in ``facial_block``, but for images of 16 pixels."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-farl-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    torch.save({"state_dict": farl_state(), "epoch": 16}, folder / "farl.pth")
+    return str(folder / "farl.pth")
+
+
+def farl_state(width: int = 64, depth: int = 3, hidden: int = 96, patch: int = 4, grid: int = 4) -> dict[str, Tensor]:
+    """The names and shapes of FaRL's checkpoint (facer/farl/model.py, and OpenAI's CLIP for the text tower)."""
+    random = torch.Generator().manual_seed(7)
+    shapes: dict[str, tuple[int, ...]] = {
+        "visual.class_embedding": (width,), "visual.positional_embedding": (1 + grid**2, width),
+        "visual.proj": (width, 32), "visual.conv1.weight": (width, 3, patch, patch), "visual.mask_token": (width,),
+        "visual.ln_lm.weight": (width,), "visual.ln_lm.bias": (width,), "visual.lm_head.weight": (50, width),
+        "visual.lm_head.bias": (50,), "positional_embedding": (77, 32), "text_projection": (32, 32),
+        "logit_scale": (), "token_embedding.weight": (40, 32), "ln_final.weight": (32,), "ln_final.bias": (32,),
+    }  # fmt: skip
+    for norm in ("ln_pre", "ln_post"):
+        shapes |= {f"visual.{norm}.weight": (width,), f"visual.{norm}.bias": (width,)}
+    towers = (("visual.transformer", width, depth), ("visual.lm_transformer", width, 1), ("transformer", 32, 2))
+    for tower, wide, blocks in towers:
+        for block in (f"{tower}.resblocks.{n}." for n in range(blocks)):
+            inner = hidden if wide == width else 64
+            layers = {"attn.out_proj": (wide, wide), "mlp.c_fc": (inner, wide), "mlp.c_proj": (wide, inner)}
+            for layer, shape in layers.items():
+                shapes |= {f"{block}{layer}.weight": shape, f"{block}{layer}.bias": shape[:1]}
+            for norm in ("ln_1", "ln_2"):
+                shapes |= {f"{block}{norm}.weight": (wide,), f"{block}{norm}.bias": (wide,)}
+            shapes |= {f"{block}attn.in_proj_weight": (3 * wide, wide), f"{block}attn.in_proj_bias": (3 * wide,)}
+    return {name: 0.2 * torch.randn(shape, generator=random) for name, shape in shapes.items()}
 
 
 def projector(seed: int = 0) -> nn.Sequential:
@@ -57,6 +119,33 @@ def branch(encoder: str, fusion: dict[str, Any], seed: int = 1) -> FaceBranch:
 
 def features(batch: int, grid: int, seed: int = 2) -> Tensor:
     return torch.randn(batch, grid * grid, VISION, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(batch: int, size: int = 16, seed: int = 8) -> Tensor:
+    """(B, 3, size, size) random RGB in [0, 1]."""
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def prompts(batch: int, length: int = 5, seed: int = 9) -> Prompt:
+    """Random prompts of different lengths; every second image has none."""
+    tokens = torch.randn(batch, length, LLM, generator=torch.Generator().manual_seed(seed))
+    lengths = torch.tensor([length - n if n % 2 == 0 else 0 for n in range(batch)])
+    return Prompt(tokens, torch.arange(length)[None] < lengths[:, None])
+
+
+def run(
+    face: FaceBranch, plain: nn.Module, seen: Tensor, label_map: Tensor | None, of: slice = slice(None), **kwargs: Any
+) -> Tensor:
+    """The branch with all that a host can hand in. ``of``: which images of the batch are shown to it."""
+    everything = everything_of(len(seen), of)
+    modules = list(plain.children())
+    return face(Layers(modules), seen[of], None if label_map is None else label_map[of], **{**everything, **kwargs})
+
+
+def everything_of(batch: int, of: slice = slice(None)) -> dict[str, Any]:
+    """What a host hands in besides features and map."""
+    tokens, mask = prompts(batch)
+    return {"vit": FrozenStandIn(), "rgb": pictures(batch)[of], "prompt": Prompt(tokens[of], mask[of])}
 
 
 def maps(batch: int, size: int = 20, seed: int = 3) -> Tensor:

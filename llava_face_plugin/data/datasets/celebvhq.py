@@ -40,7 +40,7 @@ EMOTION = ("neutral", "anger", "contempt", "disgust", "happy", "fear", "sadness"
 VOCABULARY = APPEARANCE + ACTION + EMOTION
 """40 + 35 + 8 names in lower case; the file's may differ in case and order."""
 
-_FOLDERS = ("downloaded_celebvhq/processed", "processed", "35666", ".")
+FOLDERS = ("downloaded_celebvhq/processed", "processed", "35666", ".")
 
 
 def read(root: Path, options: ReadOptions) -> Manifest:
@@ -51,20 +51,20 @@ def read(root: Path, options: ReadOptions) -> Manifest:
     not published: ``identity`` numbers the YouTube videos. Raises ``FaceDataError``.
     """
     (name, path), *_ = annotation_files(root, options, (FILE,)).items()
-    clips, orders = _load(path, name)
+    clips, orders = load_info(path, name)
     keys = list(clips)
     rows = Rows(path, len(keys), lambda i: f"{path}, clip {keys[i]}")
     stems = rows.names(np.array(keys, dtype=np.str_))
     attributes = np.zeros((len(keys), len(VOCABULARY)), dtype=np.int8)
     expression = np.full(len(keys), -1, dtype=np.int16)
     for kind, names, at in (("appearance", APPEARANCE, 0), ("action", ACTION, len(APPEARANCE))):
-        values = _matrix(rows, [_of(clips[k], "attributes", kind) for k in keys], kind, len(names))
+        values = _matrix(rows, [value_at(clips[k], "attributes", kind) for k in keys], kind, len(names))
         attributes[:, at : at + len(names)] = values[:, orders[kind]]
-    _emotions(rows, [_of(clips[k], "attributes", "emotion") for k in keys], attributes, expression)
-    ids = [_of(clips[k], "ytb_id") for k in keys]
+    _emotions(rows, [value_at(clips[k], "attributes", "emotion") for k in keys], attributes, expression)
+    ids = [value_at(clips[k], "ytb_id") for k in keys]
     videos = np.array([v if isinstance(v, str) else "" for v in ids], dtype=np.str_)
     rows.drop(videos == "", "no ytb_id", "no ytb_id")
-    found = find_clips(root, options, below(root, options, _FOLDERS), stems, ".mp4")
+    found = find_clips(root, options, below(root, options, FOLDERS), stems, ".mp4")
     part = Part(
         rows, found.images, hash_split(videos), {"expression": expression}, attributes,
         identity=numbered(videos), present=found.present,
@@ -76,7 +76,7 @@ def read(root: Path, options: ReadOptions) -> Manifest:
     )  # fmt: skip
 
 
-def _load(path: Path, name: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
+def load_info(path: Path, name: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """The clips, and for each kind of attribute the places in the file of the names in ``VOCABULARY``."""
     try:
         data = json.loads(read_text(path, name), object_pairs_hook=_unique)
@@ -90,7 +90,7 @@ def _load(path: Path, name: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
         if isinstance(error, FaceDataError):
             raise
         raise FaceDataError(f"{path}: {error}", "format") from error
-    clips, meta = _of(data, "clips"), _of(data, "meta_info") or _of(data, "mete_info")
+    clips, meta = value_at(data, "clips"), value_at(data, "meta_info") or value_at(data, "mete_info")
     if not isinstance(clips, dict) or not isinstance(meta, dict):
         raise FaceDataError(f"{path}: expected an object with 'meta_info' and 'clips'", "format")
     return clips, {
@@ -123,7 +123,7 @@ def _order(path: Path, names: Any, key: str, expected: tuple[str, ...]) -> list[
     return [lower.index(n) for n in expected]
 
 
-def _of(value: Any, *keys: str) -> Any:
+def value_at(value: Any, *keys: str) -> Any:
     """``value[key][key]...``, None where there is no such thing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -146,8 +146,8 @@ def _emotions(rows: Rows, found: list[Any], attributes: np.ndarray, expression: 
     place, first = {e: i for i, e in enumerate(EMOTION)}, len(APPEARANCE) + len(ACTION)
     bad = np.zeros(len(found), dtype=bool)
     for i, emotion in enumerate(found):
-        labels = _of(emotion, "labels")
-        names = [_of(x, "emotion") for x in labels] if isinstance(labels, list) else [labels]
+        labels = value_at(emotion, "labels")
+        names = [value_at(x, "emotion") for x in labels] if isinstance(labels, list) else [labels]
         bad[i] = not names or not all(isinstance(n, str) and n.lower() in place for n in names)
         if bad[i]:
             continue

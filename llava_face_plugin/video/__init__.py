@@ -1,0 +1,8 @@
+"""Clips: from a video file or a folder of frames to pixels with times, and crops that follow a face."""
+
+from __future__ import annotations
+
+from .frames import Frames, read_frames
+from .sampling import Sampling
+
+__all__ = ["Frames", "Sampling", "read_frames"]
