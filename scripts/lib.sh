@@ -19,7 +19,7 @@ ensure_stack() {
   constraints="$ROOT/scripts/constraints/$stack.txt"
   [ -f "$constraints" ] || { echo "unknown stack '$stack' (known: default, pinned, newest)" >&2; return 2; }
   venv=$(stack_venv "$stack")
-  recipe=$(cat "$constraints" "$ROOT/pyproject.toml" "$ROOT/llava_face_plugin.pth" "${BASH_SOURCE[0]}" | sha256sum)
+  recipe=$(cat "$constraints" "$ROOT/pyproject.toml" "$ROOT/llava_face_plugin.pth" "$ROOT/scripts/lib.sh" | sha256sum)
   if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.recipe" 2>/dev/null)" = "$recipe" ]; then return; fi
   say "setting up $(basename "$venv") (stack $stack)"
   local python=${PYTHON:-python3}

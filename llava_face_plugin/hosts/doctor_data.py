@@ -14,7 +14,8 @@ from ..errors import FaceDataError
 from ..maps.files import whole_images
 from ..maps.lookup import Maps, open_maps
 from .doctor import Report
-from .llava_v1_data import check_sample, checked_attributes, sample_map, sample_name
+from .llava.samples import checked_attributes, sample_name
+from .llava_v1.data import check_sample, sample_map
 
 _SHOWN = 5
 
@@ -70,7 +71,8 @@ def _check_one(
 ) -> list[str]:
     check_sample(sample, index)
     if vocabulary:
-        checked_attributes(sample, index, vocabulary)
+        where = f"training data, sample {sample_name(sample, index)}"
+        checked_attributes(sample.get("face_attributes"), where, vocabulary)
     if "image" not in sample:
         return ["text only"]
     found = ["with attributes"] if sample.get("face_attributes") else []

@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import guard
 from ...errors import FaceConfigError, FaceHostError
 from ...hosts.attributes import has_map
-from ...hosts.llava_v1_load import load_llava
+from ...hosts.llava_v1.load import load_llava
 from ...switch import read_config
 from .arguments import Arguments
 from .caches import starts_with_bos

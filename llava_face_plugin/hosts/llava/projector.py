@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..branch import FaceBranch
-from ..config import FaceConfig
-from ..encoders import Vit
-from ..errors import FaceHostError
-from ..fusion import Layers
+from ...branch import FaceBranch
+from ...config import FaceConfig
+from ...encoders import Vit
+from ...errors import FaceHostError
+from ...fusion import Layers
 
 PREFIX = "face."
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 from typing import Any
 
@@ -10,13 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import label_channel
-from .patching import Patches
+from .. import label_channel
+from ..patching import Patches
 
 
-def patch_anyres(mm_utils: Any, patches: Patches) -> None:
-    """Wraps ``process_anyres_image``: the parser sees the whole image, once, and not its tiles."""
-    plain = mm_utils.process_anyres_image
+def patch_anyres(module: Any, mm_utils: Any, patches: Patches) -> None:
+    """Wraps ``process_anyres_image`` in ``module``: the parser sees the whole image, once, and not its tiles."""
+    plain = module.process_anyres_image
+    if hasattr(plain, "_face"):  # taken over from mm_utils once that was wrapped
+        return
 
     @functools.wraps(plain)
     def process_anyres_image(image: Image.Image, processor: Any, grid_pinpoints: Any) -> Tensor:
@@ -27,13 +28,14 @@ def patch_anyres(mm_utils: Any, patches: Patches) -> None:
         labels = processor.parse([image])[0]
         if labels is None:
             return tiles
-        resolutions = grid_pinpoints if isinstance(grid_pinpoints, list) else ast.literal_eval(grid_pinpoints)
-        resolution = mm_utils.select_best_resolution(image.size, resolutions)
-        maps = label_channel.anyres(labels, resolution, processor.crop_size["height"])
+        side = processor.crop_size["height"]
+        columns, rows = mm_utils.get_anyres_image_grid_shape(image.size, grid_pinpoints, side)
+        maps = label_channel.anyres(labels, (columns * side, rows * side), side)
         joined = [
             label_channel.join(tile, label_channel.through_processor(part, processor))
             for tile, part in zip(tiles, maps, strict=True)
         ]
         return torch.stack(joined, dim=0)
 
-    patches.set(mm_utils, "process_anyres_image", process_anyres_image)
+    process_anyres_image._face = True  # type: ignore[attr-defined]
+    patches.set(module, "process_anyres_image", process_anyres_image)

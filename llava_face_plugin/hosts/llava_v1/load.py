@@ -9,8 +9,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ..errors import FaceError, FaceHostError
-from . import loader
+from ...errors import FaceError, FaceHostError
+from .. import loader
 
 
 def load_llava(model_dir: Path, base: str | None, device: str, **options: Any) -> tuple[Any, Any, Any]:

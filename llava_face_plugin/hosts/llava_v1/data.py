@@ -7,9 +7,8 @@ A sample of the usual LLaVA JSON may carry ``"face_map": "relative/path.png"`` (
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..config import FaceConfig
-from ..errors import FaceDataError
-from ..maps.files import image_size, read_map, same_aspect
-from ..maps.lookup import Maps, open_maps
-from ..registry import unknown_name
-from . import label_channel
-
-UNKNOWN = -1
-PROBED = 64
-"""Images that are looked up in the store before a training starts (our default)."""
+from ...config import FaceConfig
+from ...errors import FaceDataError
+from ...maps.lookup import Maps, open_maps
+from .. import label_channel
+from ..llava.samples import attribute_row, check_hits, sample_name, stored_map
 
 
 class FaceDataset(Dataset):
@@ -47,7 +41,8 @@ class FaceDataset(Dataset):
             warnings.warn("the data has face_attributes, but face.knowledge is off: they are not used", stacklevel=2)
         self.maps = open_maps(config.segmentation.maps) if config.segmentation.maps else None
         if self.maps is not None:
-            _check_hits(self.maps, samples, Path(base.data_args.image_folder or ""), config.segmentation.maps)
+            images = [s["image"] for s in samples if "image" in s and not s.get("face_map")]
+            check_hits(self.maps, images, Path(base.data_args.image_folder or ""), config.segmentation.maps)
         # Networks parse once and offline (``llava-face segment``), never inside a training step.
         parser = config.segmentation.parser
         self._ask_parser = parser is not None and parser.type == "precomputed"
@@ -121,68 +116,9 @@ class FaceCollator:
         return batch
 
 
-def sample_name(sample: Mapping[str, Any], index: int) -> str:
-    """How a sample is named in errors: its id and its place in the file."""
-    return f"{sample.get('id', '?')!r}, row {index}"
-
-
 def sample_map(sample: Mapping[str, Any], index: int, folder: Path, maps: Maps | None) -> np.ndarray | None:
-    """(H, W) uint8 map of a sample: the one it names, else that of its image in ``maps``; None where there is none.
-
-    It may be smaller than its image, but not of another shape. Raises ``FaceDataError`` naming file and sample if
-    the map or the image cannot be read, or they do not fit.
-    """
-    name = sample_name(sample, index)
-    image = sample["image"]
-    if sample.get("face_map"):
-        where = f"face map {folder / sample['face_map']}"
-        labels: np.ndarray | None = read_map(folder / sample["face_map"], sample=name)
-    elif maps is not None and isinstance(image, str):
-        where = f"face map of {image} in the store"
-        try:
-            labels = maps.by_name(_stored_name(image, folder))
-        except FaceDataError as error:
-            raise FaceDataError(f"{error} (sample {name})", error.reason) from error
-    else:
-        return None
-    if labels is None:
-        return None
-    size = image_size(folder / image, sample=name)
-    if not same_aspect(size, labels.shape[::-1]):
-        raise FaceDataError(
-            f"{where} (sample {name}): size {labels.shape[1]}x{labels.shape[0]} does not have the shape of its image, "
-            f"{size[0]}x{size[1]}"
-        )
-    return labels
-
-
-def _stored_name(image: str, folder: Path) -> str:
-    """What a store below the image folder calls an image."""
-    return os.path.relpath(image, folder) if os.path.isabs(image) else image
-
-
-def _check_hits(maps: Maps, samples: Sequence[Mapping[str, Any]], folder: Path, path: str | None) -> None:
-    """A look at some images before a training: a store that knows none of them is not the one that was meant.
-
-    Raises ``FaceDataError`` if it has none of them, and warns if it lacks more than half.
-    """
-    unmapped = [s["image"] for s in samples if "image" in s and not s.get("face_map")]
-    looked = unmapped[:: max(1, len(unmapped) // PROBED)][:PROBED]
-    missing = sum(not _has_map(maps, _stored_name(image, folder)) for image in looked)
-    if looked and missing == len(looked):
-        raise FaceDataError(
-            f"face.segmentation.maps {path}: it has no map of any of {len(looked)} images, such as {looked[0]!r}; was "
-            f"it made from this --image_folder ({folder})? `llava-face maps check` says what it holds"
-        )
-    if missing > len(looked) / 2:
-        warnings.warn(f"{missing} of {len(looked)} images looked at have no map in {path}", stacklevel=3)
-
-
-def _has_map(maps: Maps, name: str) -> bool:
-    try:
-        return maps.by_name(name) is not None
-    except FaceDataError:
-        return True  # it is there, and broken: said when it is used
+    """(H, W) uint8 map of a sample, or None; see ``stored_map``."""
+    return stored_map(sample["image"], sample.get("face_map"), sample_name(sample, index), folder, maps)
 
 
 def check_sample(sample: Any, index: int) -> None:
@@ -202,31 +138,9 @@ def check_sample(sample: Any, index: int) -> None:
 
 
 def attribute_matrix(samples: Sequence[Mapping[str, Any]], vocabulary: Sequence[str]) -> np.ndarray:
-    """(N, A) int8 of 1, 0, -1 = unknown, from the samples' ``face_attributes``; see ``checked_attributes``."""
-    out = np.full((len(samples), len(vocabulary)), UNKNOWN, dtype=np.int8)
-    column = {name: i for i, name in enumerate(vocabulary)}
-    if vocabulary:
-        for index, sample in enumerate(samples):
-            for name, value in checked_attributes(sample, index, column).items():
-                out[index, column[name]] = int(value)
-    return out
-
-
-def checked_attributes(sample: Mapping[str, Any], index: int, vocabulary: Collection[str]) -> Mapping[str, int]:
-    """The ``face_attributes`` of a sample: name -> 1, 0 or -1; empty where it has none.
-
-    Raises ``FaceDataError`` naming the sample for an attribute outside the vocabulary or a value other than
-    1, 0 and -1 (true and false count as 1 and 0).
-    """
-    given = sample.get("face_attributes")
-    if given is None:
-        return {}
-    where = f"training data, sample {sample_name(sample, index)}"
-    if not isinstance(given, Mapping):
-        raise FaceDataError(f"{where}: face_attributes must be an object of name: 0 or 1, found {type(given).__name__}")
-    for name, value in given.items():
-        if name not in vocabulary:
-            raise FaceDataError(f"{where}: {unknown_name('attribute', name, vocabulary)}")
-        if value not in (1, 0, -1):
-            raise FaceDataError(f"{where}: attribute {name!r} is {value!r}, not 1, 0 or -1 (unknown)")
-    return given
+    """(N, A) int8 of 1, 0, -1 = unknown, from the samples' ``face_attributes``; see ``attribute_row``."""
+    rows = np.zeros((len(samples), len(vocabulary)), dtype=np.int8)
+    for index, sample in enumerate(samples if vocabulary else ()):
+        where = f"training data, sample {sample_name(sample, index)}"
+        rows[index] = attribute_row(sample.get("face_attributes"), where, vocabulary)
+    return rows

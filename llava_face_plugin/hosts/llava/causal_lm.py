@@ -1,40 +1,41 @@
-"""``LlavaFaceLlamaForCausalLM``: LLaVA 1.5 with the face branch, as upstream's scripts see it.
-
-Imported only once face mode is asked for, when ``llava`` itself has been imported.
-"""
+"""``FaceCausalLM``: the mixin that gives LLaVA's language model class its face branch, as upstream's scripts see it."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from torch import Tensor
 
-from ..config import FaceConfig
-from ..encoders.backbones import FrozenVit, normalise
-from ..errors import FaceDataError, FaceHostError
-from ..labels import NO_MAP
-from ..parsing.base import Parser
-from . import label_channel
-from .parsers import build_parser
+from ...config import FaceConfig
+from ...encoders.backbones import FrozenVit, normalise
+from ...errors import FaceDataError, FaceHostError
+from ...labels import NO_MAP
+from .. import label_channel
+from ..parsers import build_parser
+from .tower import wrap_image_processor
 
 _LOG = logging.getLogger("llava_face_plugin")
-BuildParser = Callable[[], Parser | None]
 
 
-class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
-    """Reads the 4th image channel as a label map, and adds the knowledge losses in training."""
+class FaceCausalLM:
+    """Mixin over upstream's ``Llava...ForCausalLM``.
+
+    Reads the 4th image channel as a label map, and adds the knowledge losses in training.
+    """
 
     is_face_model = True
+    # Upstream's.
+    training: bool
+    get_model: Callable[[], Any]
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
+        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
         face = FaceConfig.of(config)
         if face is None:
             raise FaceHostError("this class is for configurations with face mode on")
@@ -54,13 +55,13 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
 
     def get_vision_tower(self) -> Any:
         """Upstream's tower, its image processor wrapped so that it adds the label map."""
-        tower = super().get_vision_tower()
+        tower = super().get_vision_tower()  # type: ignore[misc]
         if tower is not None:
-            _wrap_image_processor(tower, functools.partial(build_parser, self.face_config))
+            wrap_image_processor(tower, functools.partial(build_parser, self.face_config))
         return tower
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3 or 4, H, W) -> (B, P, D) visual tokens; the 4th channel holds part ids."""
+        """(N, 3 or 4, H, W) images, tiles or frames -> (N, P, D) visual tokens; the 4th channel holds part ids."""
         pixels, label_map = label_channel.split(images)
         if label_map is None:
             label_map = torch.full_like(pixels[:, 0], NO_MAP)
@@ -80,18 +81,17 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
 
     # --- losses -------------------------------------------------------------------------------------------
 
-    def forward(self, *args: Any, face_attributes: Tensor | None = None, **kwargs: Any) -> Any:
-        """As upstream's, plus ``face_attributes`` (B, A) int8, 1 / 0 / -1 = unknown.
-
-        With ``labels`` the loss is L = L_lm + w_b L_bce + w_c L_c.
-        """
-        labels = args[_LABELS] if len(args) > _LABELS else kwargs.get("labels")
+    def _face_forward(self, upstream: Callable[..., Any], arguments: dict[str, Any], attributes: Tensor | None) -> Any:
+        """Upstream's forward, and L = L_lm + w_b L_bce + w_c L_c where ``arguments`` hold ``labels``."""
         with self._collect_fused() as fused:
-            output = super().forward(*args, **kwargs)
-        if labels is None or not fused or self.face_config.knowledge is None:
+            output = upstream(**arguments)
+        if arguments.get("labels") is None or not fused or self.face_config.knowledge is None:
             return output
+        if arguments.get("dpo_forward"):
+            raise FaceHostError("face mode's losses are not for DPO training: enable it without --knowledge there")
+        tokens = whole_visuals(torch.cat(fused), arguments["images"], arguments.get("modalities"))
         loss = output[0] if isinstance(output, tuple) else output.loss
-        total = loss + self._knowledge_loss(loss, fused, face_attributes)
+        total = loss + self._knowledge_loss(loss, tokens, attributes)
         if isinstance(output, tuple):
             return (total, *output[1:])
         output.loss = total
@@ -107,16 +107,15 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
         finally:
             self._fused = None
 
-    def _knowledge_loss(self, lm_loss: Tensor, fused: list[Tensor], attributes: Tensor | None) -> Tensor:
+    def _knowledge_loss(self, lm_loss: Tensor, tokens: Tensor, attributes: Tensor | None) -> Tensor:
         head = self.get_model().mm_projector.face.knowledge
-        tokens = torch.cat(fused, dim=0)
         logits = head(tokens, self._embedded_prompts(head, tokens))
         if attributes is None:
             attributes = torch.full(logits.shape, -1, dtype=torch.int8, device=logits.device)
         if attributes.shape != logits.shape:
             raise FaceDataError(
-                f"face_attributes has shape {tuple(attributes.shape)}, but the batch has {logits.shape[0]} "
-                f"images and the knowledge {logits.shape[1]} attributes; one image a sample is needed"
+                f"face_attributes has shape {tuple(attributes.shape)}, but the batch has {logits.shape[0]} images or "
+                f"videos and the knowledge {logits.shape[1]} attributes; a row for each image or video is needed"
             )
         losses = head.losses(logits, attributes.to(logits.device))
         if self.training:
@@ -147,31 +146,73 @@ class LlavaFaceLlamaForCausalLM(LlavaLlamaForCausalLM):  # type: ignore[misc]
         if images is not None and not self._told:
             self._told = True
             _LOG.warning("face mode: %s", _map_source(images, self.face_config))
-        return super().generate(inputs, images=images, **kwargs)
+        return super().generate(inputs, images=images, **kwargs)  # type: ignore[misc]
 
     @torch.no_grad()
-    def attribute_probabilities(self, images: Tensor) -> Tensor:
-        """(B, 3 or 4, H, W) preprocessed images -> (B, A) float32 probabilities in [0, 1].
+    def attribute_probabilities(self, images: Any, modalities: Sequence[str] | None = None) -> Tensor:
+        """Preprocessed images -> (B, A) float32 probabilities in [0, 1], in the order of ``knowledge.vocabulary``.
 
-        The columns follow ``face_config.knowledge.vocabulary``. Raises ``FaceHostError`` without knowledge.
+        Args:
+            images: (B, 3 or 4, H, W), or B of them as tiles or frames, (T, 3 or 4, H, W) each.
+            modalities: ``"image"`` or ``"video"`` for each of those B; all images if None.
+
+        Raises ``FaceHostError`` without knowledge.
         """
         if self.face_config.knowledge is None:
             raise FaceHostError("this model has no knowledge block: enable face mode with --knowledge FILE")
         head = self.get_model().mm_projector.face.knowledge
-        tokens = self.encode_images(images)
+        flat = torch.cat([_tiles(x) for x in images]) if _is_tiled(images) else images
+        tokens = whole_visuals(self.encode_images(flat), images, modalities)
         return head(tokens, self._embedded_prompts(head, tokens)).sigmoid()
 
 
-_SIGNATURE = inspect.signature(LlavaLlamaForCausalLM.forward)
-_LABELS = list(_SIGNATURE.parameters).index("labels") - 1  # position after self
+def whole_visuals(tokens: Tensor, images: Any, modalities: Sequence[str] | str | None) -> Tensor:
+    """What the knowledge head looks at: one set of tokens for each image or video (our default).
 
-# No **kwargs in what the Trainer reads: it would believe that the model scales the loss itself.
-LlavaFaceLlamaForCausalLM.forward.__signature__ = _SIGNATURE.replace(  # type: ignore[attr-defined]
-    parameters=[
-        *_SIGNATURE.parameters.values(),
-        inspect.Parameter("face_attributes", inspect.Parameter.KEYWORD_ONLY, default=None),
-    ]
-)
+    Of an image cut into tiles the first tile, which holds the whole image; of a video the mean of its frames.
+
+    Args:
+        tokens: (N, P, D) of all tiles and frames, in order.
+        images: as upstream's forward takes them: (B, C, H, W), or B of (T, C, H, W) or (C, H, W).
+        modalities: ``"image"``, ``"video"`` or ``"text"`` for each of the B; all images if None.
+
+    Returns:
+        (B, P, D).
+    """
+    if not _is_tiled(images):
+        return tokens
+    kinds = [modalities] if isinstance(modalities, str) else list(modalities or ())
+    parts = tokens.split([len(_tiles(x)) for x in images])
+    kinds += ["image"] * (len(parts) - len(kinds))  # upstream's default names one image, however many there are
+    return torch.stack([part.mean(0) if kind == "video" else part[0] for part, kind in zip(parts, kinds, strict=False)])
+
+
+def signed_forward(upstream: type) -> Callable[..., Any]:
+    """The face forward over ``upstream.forward``: its signature, and ``face_attributes`` (B, A) int8, 1 / 0 / -1."""
+    plain = upstream.forward  # type: ignore[attr-defined]
+    signature = inspect.signature(plain)
+
+    @functools.wraps(plain)
+    def forward(self: Any, *args: Any, face_attributes: Tensor | None = None, **kwargs: Any) -> Any:
+        arguments = signature.bind(self, *args, **kwargs).arguments
+        arguments.pop("self")
+        return self._face_forward(functools.partial(plain, self), dict(arguments), face_attributes)
+
+    # No **kwargs in what the Trainer reads: it would believe that the model scales the loss itself.
+    added = inspect.Parameter("face_attributes", inspect.Parameter.KEYWORD_ONLY, default=None)
+    forward.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), added]
+    )
+    return forward
+
+
+def _is_tiled(images: Any) -> bool:
+    return isinstance(images, list | tuple) or images.ndim == 5
+
+
+def _tiles(images: Tensor) -> Tensor:
+    """(C, H, W) or (T, C, H, W) -> (T, C, H, W)."""
+    return images[None] if images.ndim == 3 else images
 
 
 def _map_source(images: Any, config: FaceConfig) -> str:
@@ -186,30 +227,3 @@ def _map_source(images: Any, config: FaceConfig) -> str:
     if known:
         return f"label maps come from the parser {parser.type!r}, or with the images"
     return f"the parser {parser.type!r} has no map for this image: the learned no-map state is used"
-
-
-def _wrap_image_processor(tower: Any, build: BuildParser) -> None:
-    """Makes the tower load its image processor with the label channel, now or whenever it loads."""
-    if getattr(tower, "_face_wrapped", False):
-        return
-    tower._face_wrapped = True
-    if tower.is_loaded:
-        _wrap_now(tower, build)
-    else:
-        tower.load_model = _LoadAndWrap(tower, build)
-
-
-def _wrap_now(tower: Any, build: BuildParser) -> None:
-    if not isinstance(tower.image_processor, label_channel.FaceImageProcessor):
-        tower.image_processor = label_channel.FaceImageProcessor(tower.image_processor, build)
-
-
-class _LoadAndWrap:
-    """The tower's ``load_model`` and the wrapping after it; an object, for a closure could not be pickled."""
-
-    def __init__(self, tower: Any, build: BuildParser) -> None:
-        self.tower, self.build = tower, build
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        type(self.tower).load_model(self.tower, *args, **kwargs)
-        _wrap_now(self.tower, self.build)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from .. import guard
-from ..errors import FaceHostError
-from .llava_v1 import unwrap
-from .llava_v1_data import FaceCollator, FaceDataset
-from .patching import Patches
+from ... import guard
+from ...errors import FaceHostError
+from ..patching import Patches
+from .gate import unwrap
+
+Wrap = Callable[..., Any]
 
 
-def patch_trainer(module: ModuleType, patches: Patches) -> None:
-    """Wraps ``LLaVATrainer`` in place; a model without face mode passes straight through."""
+def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap, collator: Wrap) -> None:
+    """Wraps ``LLaVATrainer`` in place; a model without face mode passes straight through.
+
+    ``dataset(base, face_config)`` and ``collator(base)`` make the face dataset and collator around upstream's.
+    """
     trainer = module.LLaVATrainer
     plain_init, plain_log = trainer.__init__, trainer.log
 
@@ -26,6 +31,7 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         model = unwrap(kwargs.get("model", args[0] if args else None))
         if model is not None:
+            _wrap_data(model, kwargs, dataset, collator)
             _prepare(model, kwargs)
         plain_init(self, *args, **kwargs)
 
@@ -60,18 +66,21 @@ def patch_trainer(module: ModuleType, patches: Patches) -> None:
     patches.set(trainer, "log", log)
 
 
+def _wrap_data(model: Any, kwargs: dict[str, Any], dataset: Wrap, collator: Wrap) -> None:
+    for key in ("train_dataset", "eval_dataset"):
+        if kwargs.get(key) is not None:
+            kwargs[key] = dataset(kwargs[key], model.face_config)
+    if kwargs.get("data_collator") is not None:
+        kwargs["data_collator"] = collator(kwargs["data_collator"])
+
+
 def _prepare(model: Any, kwargs: dict[str, Any]) -> None:
-    """Before upstream's constructor: wraps data, and marks the config that every save will write."""
+    """Before upstream's constructor: marks the config that every save will write."""
     if getattr(kwargs.get("args"), "n_gpu", 1) > 1:
         raise FaceHostError(
             "plain `python` on several GPUs makes torch's DataParallel, whose replicas lose the loss parts: start with "
             "torchrun or deepspeed, or set CUDA_VISIBLE_DEVICES to one GPU"
         )
-    for key in ("train_dataset", "eval_dataset"):
-        if kwargs.get(key) is not None:
-            kwargs[key] = FaceDataset(kwargs[key], model.face_config)
-    if kwargs.get("data_collator") is not None:
-        kwargs["data_collator"] = FaceCollator(kwargs["data_collator"])
     config = model.config
     config.mm_projector_type = guard.PROJECTOR_MARK + guard.plain_projector(config.mm_projector_type)
     if not all(p.requires_grad for p in model.get_model().mm_projector.face.parameters()):
