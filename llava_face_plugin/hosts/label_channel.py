@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import FaceDataError
 from ..labels import NO_MAP
 from ..parsing.base import Parser
 
@@ -136,6 +137,7 @@ class FaceImageProcessor:
         self._built = False
         self._asleep = False
         self._given: np.ndarray | None = None
+        self._failure: FaceDataError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the parser, which may hold what cannot be copied: the copy builds its own when it needs one."""
@@ -178,7 +180,17 @@ class FaceImageProcessor:
             self._parser, self._built = self._build_parser(), True
         if self._parser is None:
             return [None] * len(images)
-        return [parsed.labels for parsed in self._parser.parse([image.convert("RGB") for image in pictures])]
+        try:
+            return [parsed.labels for parsed in self._parser.parse([image.convert("RGB") for image in pictures])]
+        except FaceDataError as error:
+            self._failure = error
+            raise
+
+    def raise_failure(self) -> None:
+        """Raises the parser's last ``FaceDataError`` once more: for a caller of whom upstream keeps it."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     @contextmanager
     def without_parser(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from ...config import FaceConfig
 from ...errors import FaceHostError
 from ..patching import Patches
 
+_LOG = logging.getLogger("llava_face_plugin")
 _HUB_KEYS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token", "use_auth_token",
 )  # fmt: skip
@@ -33,12 +35,14 @@ class Host:
         supported: the names of upstream's classes that have one, for messages.
         check: raises ``FaceHostError`` unless this is the upstream that was tried.
         activate: wraps what upstream builds and trains with. Harmless to repeat.
+        meant: (the class that upstream picked, the model's config) -> the class that the config asks for.
     """
 
     face_class: Callable[[type], type]
     supported: Sequence[str]
     check: Callable[[], None]
     activate: Callable[[], None]
+    meant: Callable[[type, Any], type] = lambda upstream, config: upstream
 
 
 def put_gate(upstream: type, host: Host, patches: Patches) -> None:
@@ -54,11 +58,14 @@ def put_gate(upstream: type, host: Host, patches: Patches) -> None:
             config = None  # not to be found: upstream says so in its own words
         if config is None or FaceConfig.of(config, str(path)) is None:
             return original(cls, path, *args, **kwargs)
-        if upstream.__name__ not in host.supported:
-            raise FaceHostError(f"{path}: face mode supports {', '.join(host.supported)}, not {upstream.__name__}")
+        meant = host.meant(upstream, config)
+        if meant.__name__ not in host.supported:
+            raise FaceHostError(f"{path}: face mode supports {', '.join(host.supported)}, not {meant.__name__}")
         host.check()
         host.activate()
-        target = host.face_class(upstream) if cls is upstream else cls
+        if meant is not upstream:
+            config, kwargs = _config_of(meant, config, path), _without_config(kwargs)
+        target = host.face_class(meant) if cls is upstream else cls
         return _load_face_model(original, target, path, args, _with_config(config, kwargs))
 
     patches.set(upstream, "from_pretrained", classmethod(from_pretrained))
@@ -115,6 +122,16 @@ def _read_config(cls: Any, path: Any, kwargs: dict[str, Any]) -> Any:
     return config
 
 
+def _config_of(meant: Any, config: Any, path: Any) -> Any:
+    """The config as one of the class that is meant."""
+    _LOG.warning("%s: upstream took it for another language model by its name; loaded as %s", path, meant.__name__)
+    return meant.config_class.from_dict(config.to_dict())
+
+
+def _without_config(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kwargs.items() if key != "config"}
+
+
 def _with_config(config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The keywords with the config in hand among them; checks what they ask for.
 
@@ -147,6 +164,7 @@ def _load_face_model(original: Any, cls: type, path: Any, args: Any, kwargs: dic
     wants_info = kwargs.pop("output_loading_info", False)
     model, info = original(cls, path, *args, output_loading_info=True, **kwargs)
     _start_missing_branch(model, info, str(path))
+    _start_missing_newline(model, info, str(path))
     return (model, info) if wants_info else model
 
 
@@ -164,6 +182,19 @@ def _start_missing_branch(model: Any, info: dict[str, Any], path: str) -> None:
         raise FaceHostError(f"{path}: its new face branch would be offloaded; load it on one device first")
     if missing:
         reset_branch(model.get_model().mm_projector.face)
+
+
+def _start_missing_newline(model: Any, info: dict[str, Any], path: str) -> None:
+    """LLaVA-NeXT's LoRA and stage 1 neither train nor save ``image_newline``: it would be whatever is in memory."""
+    newline = getattr(model.get_model(), "image_newline", None)
+    if newline is None or "model.image_newline" not in info["missing_keys"] or newline.is_meta:
+        return
+    _LOG.warning(
+        "%s: no image_newline in it: zeros, unless a LoRA brings it. Upstream saves it in full finetuning; start LoRA from "
+        "such a checkpoint",
+        path,
+    )
+    newline.data.zero_()
 
 
 def reset_branch(branch: Any) -> None:

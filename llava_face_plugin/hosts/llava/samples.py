@@ -25,6 +25,20 @@ def sample_name(sample: Mapping[str, Any], index: int) -> str:
     return f"{sample.get('id', '?')!r}, row {index}"
 
 
+def images_of(sample: Mapping[str, Any]) -> list[str]:
+    """The paths of a sample's images; empty for a video or text alone."""
+    images = sample.get("image", [])
+    return [images] if isinstance(images, str) else list(images)
+
+
+def maps_of(sample: Mapping[str, Any]) -> list[str | None]:
+    """The sample's own ``face_map`` for each of its images."""
+    given = sample.get("face_map")
+    if given is None:
+        return [None] * len(images_of(sample))
+    return [given] if isinstance(given, str) else list(given)
+
+
 def stored_map(image: Any, face_map: str | None, name: str, folder: Path, maps: Maps | None) -> np.ndarray | None:
     """(H, W) uint8 map of an image: the file ``face_map``, else that of the image in ``maps``; None where none is.
 
