@@ -36,6 +36,7 @@ def enable(
     settings: Sequence[str] | Mapping[str, Any] = (),
     without: Sequence[str] = (),
     out: str | Path | None = None,
+    auto_map: bool = False,
 ) -> FaceConfig:
     """Switches face mode on in a model directory.
 
@@ -47,6 +48,8 @@ def enable(
         settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
         without: rule groups to leave out, for example ``["gender"]``.
         out: write there instead: a new directory of links to the model's files and its own ``config.json``.
+        auto_map: for transformers' own classes: who loads the directory with ``trust_remote_code=True`` need not import
+            the plugin (see ``mark_auto_map``).
 
     Returns:
         The block as written. Raises ``FaceConfigError`` or ``FaceDataError`` before anything is changed.
@@ -69,13 +72,14 @@ def enable(
     overrides = _with_absolute_paths(overrides)
     face = _with_vision_width(FaceConfig.parse(merged(block, overrides), f"{model_dir}/config.json"))
     check_names(face)
-    _check_family(face, config, model_dir)
+    _check_family(face, config, model_dir, auto_map)
     target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
     config[KEY] = face.to_dict()
     guard.put_on(config)
     write_config(target, config)
     if guard.transformers_family(config):
         mark_processor(target, on=True)
+        mark_auto_map(target, on=auto_map)
     return face
 
 
@@ -91,6 +95,7 @@ def disable(model_dir: str | Path) -> bool:
         write_config(model_dir, config)
         if guard.transformers_family(config):
             mark_processor(model_dir, on=False)
+            mark_auto_map(model_dir, on=False)
     return found
 
 
@@ -103,15 +108,70 @@ def mark_processor(model_dir: Path, *, on: bool) -> None:
 
     Where no file names a class it goes by the model type, and nothing is to be done.
     """
-    for file in _NAME_A_PROCESSOR:
-        if not (model_dir / file).exists():
-            continue
+    file = _names_the_processor(model_dir)
+    if file is not None:
         content = read_config(model_dir, file)
-        name = content.get("processor_class")
-        if isinstance(name, str):
-            content["processor_class"] = guard.CLASS_MARK * on + name.removeprefix(guard.CLASS_MARK)
-            write_config(model_dir, content, file)
-            return
+        name = content["processor_class"]
+        content["processor_class"] = guard.CLASS_MARK * on + name.removeprefix(guard.CLASS_MARK)
+        write_config(model_dir, content, file)
+
+
+def _names_the_processor(model_dir: Path) -> str | None:
+    files = (file for file in _NAME_A_PROCESSOR if (model_dir / file).exists())
+    return next((file for file in files if isinstance(read_config(model_dir, file).get("processor_class"), str)), None)
+
+
+AUTO_MAP = "auto_map"
+"""Transformers' key for classes that a directory brings along."""
+
+CODE = "face_classes"
+"""Name, without ``.py``, of the module that ``mark_auto_map`` puts into a directory."""
+
+
+def mark_auto_map(model_dir: Path, *, on: bool) -> None:
+    """Has transformers find the face classes by ``trust_remote_code=True``, or no longer.
+
+    Puts a module into the directory that imports them from the plugin (which must be installed), and ``auto_map`` into
+    ``config.json`` and the file that names the processor. Entries that are not ours stay.
+    """
+    config = read_config(model_dir)
+    family = str(guard.transformers_family(config))
+    prefix = guard.CLASS_MARK + "".join(part.capitalize() for part in family.split("_"))
+    parts = {"AutoConfig": "Config", "AutoModel": "Model", "AutoModelForImageTextToText": "ForConditionalGeneration"}
+    classes = {auto: prefix + part for auto, part in parts.items()} | {"AutoProcessor": f"{prefix}Processor"}
+    _set_auto_map(model_dir, "config.json", classes if on else {})
+    mark_code(model_dir, f"{prefix}Processor", on=on)
+
+
+def mark_code(model_dir: Path, processor: str, *, on: bool) -> None:
+    """The part of ``mark_auto_map`` that a saved processor of that class needs."""
+    file = _names_the_processor(model_dir)
+    if file is not None:
+        _set_auto_map(model_dir, file, {"AutoProcessor": processor} if on else {})
+    code = model_dir / f"{CODE}.py"
+    if not on:
+        code.unlink(missing_ok=True)
+        return
+    with atomic_path(code) as temporary:
+        temporary.write_text("from llava_face_plugin.hosts.hf import *  # noqa: F403\n", encoding="utf-8")
+
+
+def _set_auto_map(model_dir: Path, file: str, classes: Mapping[str, str]) -> None:
+    content = read_config(model_dir, file)
+    before = content.get(AUTO_MAP, {})
+    others = {auto: name for auto, name in before.items() if not is_ours(name)}
+    after = others | {auto: f"{CODE}.{name}" for auto, name in classes.items()}
+    if after == before:
+        return
+    content[AUTO_MAP] = after
+    if not after:
+        del content[AUTO_MAP]
+    write_config(model_dir, content, file)
+
+
+def is_ours(name: Any) -> bool:
+    """Whether an entry of ``auto_map`` names one of our classes; transformers puts the hub's repository in front."""
+    return str(name).rpartition("--")[2].startswith(f"{CODE}.")
 
 
 def check_names(face: FaceConfig) -> None:
@@ -245,8 +305,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise FaceConfigError(f"{KEY}.knowledge.tau: expected a number from 0 to 1, not {tau!r}")
 
 
-def _check_family(face: FaceConfig, config: Mapping[str, Any], model_dir: Path) -> None:
+def _check_family(face: FaceConfig, config: Mapping[str, Any], model_dir: Path, auto_map: bool) -> None:
     family = guard.transformers_family(config)
+    if family is None and auto_map:
+        raise FaceConfigError(f"{model_dir}: --auto-map is for transformers' own Llava classes; this is none of them")
     if family in (None, "llava"):
         return
     if FUSIONS[face.fusion.type].adds_tokens:  # type: ignore[attr-defined]

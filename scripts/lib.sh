@@ -33,7 +33,7 @@ ensure_stack() {
   $pip "$(grep '^torch==' "$constraints")"
   $pip --editable ".[llava,plots,dev]" peft deepspeed
   # lmms-eval's full list would pull torchvision, which does not import beside a CPU torch: what it needs by hand
-  [ "$stack" != default ] || { $pip $EVAL; $pip --no-deps lmms-eval==0.7.3; }
+  [ "$stack" != default ] || { $pip $EVAL; $pip --no-deps lmms-eval==0.7.3 trl==1.16.0; }
   # LLaVA's own pins cannot be met by any stack but the oldest (docs/install.md)
   $pip --no-deps llava-torch==1.2.2.post1
   echo "$recipe" > "$venv/.recipe"

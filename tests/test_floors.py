@@ -25,6 +25,8 @@ FLOORS = (
     ("data",),
     ("switch",),
     ("hosts",),
+    ("checkpoints",),
+    ("planning",),
     ("evaluation",),
     ("tiny", "launch"),
     ("cli",),

@@ -1,4 +1,4 @@
-"""Checkpoints, models and batches of LLaVA-NeXT that the contract is tried on; each checkpoint is made once a session."""
+"""Checkpoints, models and batches of LLaVA-NeXT that the contract is tried on; each checkpoint is made once."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def plain(assets: Assets, lm: str = "qwen", vision: str = "clip") -> Path:
         small = {} if vision == "clip" else {"per_device_train_batch_size": 1}
         with hub(assets):
             source = tower(assets, vision)
-            run(
-                next_run.flags(getattr(assets, lm), source, assets.data / "mixed.json", out, max_steps=1, **small)
-            )
+            run(next_run.flags(getattr(assets, lm), source, assets.data / "mixed.json", out, max_steps=1, **small))
     return out
 
 

@@ -86,7 +86,7 @@ def flags(model: Path, tower: Path | str, data: Path, out: Path, stage: str = "f
 
 
 def environment(hub: Path | None = None, **changes: str | None) -> dict[str, str]:
-    """A process' environment for training on this CPU. ``hub``: where ``build_siglip`` wrote; ``None`` removes a name."""
+    """A process' environment for a run on this CPU. ``hub``: where ``build_siglip`` wrote. ``None`` removes a name."""
     values: dict[str, str | None] = {
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -104,14 +104,21 @@ def environment(hub: Path | None = None, **changes: str | None) -> dict[str, str
 
 
 def train(
-    arguments: list[str], cwd: Path, hub: Path | None = None, ranks: int = 0, timeout: int = 300, **env: str | None
+    arguments: list[str],
+    cwd: Path,
+    hub: Path | None = None,
+    ranks: int = 0,
+    root: Path | None = None,
+    timeout: int = 300,
+    **env: str | None,
 ) -> subprocess.CompletedProcess[str]:
     """``python llava/train/train_mem.py arguments`` in a process of its own, its output captured; it may fail.
 
-    ``ranks``: so many of them by torchrun, as DeepSpeed needs it even for one.
+    ``ranks``: so many of them by torchrun, as DeepSpeed needs it even for one. ``root``: another checkout.
     """
+    root = root or checkout()
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks else []
-    command = [sys.executable, *torchrun, str(checkout() / "llava" / "train" / "train_mem.py"), *arguments]
+    command = [sys.executable, *torchrun, str(root / "llava" / "train" / "train_mem.py"), *arguments]
     return subprocess.run(
         command, cwd=cwd, env=environment(hub, **env), capture_output=True, text=True, timeout=timeout
     )

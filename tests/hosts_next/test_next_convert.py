@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from llava_face_plugin.checkpoints import convert
+from llava_face_plugin.checkpoints import apply_adapter, convert, load_adapter, save_adapter
 from llava_face_plugin.errors import FaceConfigError
-from llava_face_plugin.switch import enable, read_config, write_config
+from llava_face_plugin.switch import disable, enable, read_config, write_config
 from tests.hosts_next import next_models
 from tests.hosts_next.conftest import Assets
 
@@ -175,6 +176,27 @@ def test_logits_are_equal_both_ways(
 def cached(assets: Assets, vision: str) -> str | None:
     """The directory of the tower that a hub name stands for: huggingface_hub read its cache's place when imported."""
     return None if vision == "clip" else str(next((assets.hub / "hub").glob("models--*/snapshots/*")))
+
+
+def test_a_face_adapter_makes_a_plain_checkpoint_the_trained_one(assets: Assets, tmp_path: Path) -> None:
+    face = checkpoint(assets, tmp_path / "llava-qwen", "qwen", "clip", "anyres_max_2", {"knowledge": "made"})
+    written = save_adapter(face, tmp_path / "face.safetensors")
+    assert written.host == "llava" and written.vision["image_size"] == SIDE["clip"]
+    plain = Path(shutil.copytree(face, tmp_path / "llava-plain-qwen"))
+    disable(plain)
+    weights = load_file(plain / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if ".face." not in name}
+    save_file(kept, plain / "model.safetensors", metadata={"format": "pt"})
+    apply_adapter(tmp_path / "face.safetensors", plain, tmp_path / "llava-again-qwen")
+    here, there = load(face, assets), load(tmp_path / "llava-again-qwen", assets)
+    for one in questions(here, "clip", face=True):
+        assert torch.equal(answered(there, one["ids"], one["pixels"], one["size"]), one["expected"])
+    live = load(face, assets)
+    with torch.no_grad():
+        live.get_model().mm_projector.face.fusion.gate.zero_()
+    load_adapter(live, tmp_path / "face.safetensors")
+    for one in questions(here, "clip", face=True):
+        assert torch.equal(answered(live, one["ids"], one["pixels"], one["size"]), one["expected"])
 
 
 def test_what_has_no_form_there_is_refused(assets: Assets, tmp_path: Path) -> None:

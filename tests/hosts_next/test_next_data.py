@@ -75,7 +75,7 @@ def nearest(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def expected_tiles(labels: np.ndarray, pinpoints: list[list[int]], side: int) -> np.ndarray:
-    """LLaVA-NeXT's anyres written out with Pillow alone: best resolution, scaled to fit, centred, cut; the whole first."""
+    """LLaVA-NeXT's anyres written out with Pillow alone: best resolution, scaled to fit, centred, cut."""
     image = Image.fromarray(labels)
     width, height = image.size
 
@@ -222,7 +222,9 @@ def test_the_collator_adds_a_row_for_each_visual(make: Any, parts: SimpleNamespa
     _, face = make("mixed")
     samples = face.list_data_dict
     base = next_models.collator(parts.tokenizer)
-    chosen = [next(i for i, s in enumerate(samples) if s["id"] == name) for name in ("several", "text", "video", "bare")]
+    chosen = [
+        next(i for i, s in enumerate(samples) if s["id"] == name) for name in ("several", "text", "video", "bare")
+    ]
     batch = FaceNextCollator(base)([face[i] for i in chosen])
     assert set(batch) == {
         "input_ids", "labels", "attention_mask", "images", "image_sizes", "modalities", "face_attributes",

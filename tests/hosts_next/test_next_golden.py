@@ -60,4 +60,5 @@ def test_the_stored_branch(name: str, language_model: str, tower_path: Path) -> 
         model.get_model().embed_tokens.weight[: golden.WORDS] = case.embedding
         tokens = model.encode_images(images)
         case.check(tokens, model.attribute_probabilities(images))
-        case.check(tokens, model.attribute_probabilities([images[:3], images[3:4]])[:1])  # tiles: the first is looked at
+        tiles = [images[:3], images[3:4]]
+        case.check(tokens, model.attribute_probabilities(tiles)[:1])  # the first tile is looked at

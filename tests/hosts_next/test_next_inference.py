@@ -53,8 +53,8 @@ def test_generate_equals_teacher_forcing(face: tuple[Any, Any, Any], assets: Ass
     count = {"multi_image": 2}.get(kind, 1)
     visual = {} if kind == "text" else {key: value[:count] for key, value in visual.items()}
     answer = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=5, use_cache=True, pad_token_id=0,
-        eos_token_id=-1, **visual,
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=5, use_cache=True,
+        pad_token_id=0, eos_token_id=-1, **visual,
     )  # fmt: skip
     assert answer.shape == (1, 5)
     whole = torch.cat([prompt, answer], dim=1)
@@ -117,7 +117,7 @@ def test_a_directory_may_be_called_anything(assets: Assets, tmp_path: Path, capl
     on = next_models.switched_on(path, tmp_path / "llava-run-7")
     _, model, processor = next_models.load(on, assets)
     assert type(model).__name__ == "LlavaFaceQwenForCausalLM" and "by its name" in caplog.text
-    tokenizer, base, plain_processor = next_models.load(path, assets)
+    tokenizer, base, _ = next_models.load(path, assets)
     inputs = next_models.batch(model, tokenizer, processor, assets.data / "images.json")
     with torch.no_grad():
         assert torch.equal(model(**inputs).logits, base(**next_models.plain_inputs(inputs)).logits)

@@ -77,7 +77,7 @@ def test_kill_and_resume_equals_uninterrupted(
         arguments = next_run.flags(
             source, assets.clip, assets.data / "mixed.json", out, stage, max_steps=16, save_strategy="steps",
             save_steps=2, lora_dropout=0.0 if stage == "lora" else None,
-            add_time_instruction=False,  # upstream puts it before a question once more each time that it reads the video
+            add_time_instruction=False,  # upstream adds it to a question each time that it reads the video
         )  # fmt: skip
         if name == "killed":
             process = start(arguments, assets.root)

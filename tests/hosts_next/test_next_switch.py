@@ -91,11 +91,15 @@ def test_plain_upstream_refuses_each_by_name(directory: Callable[[str], Path], t
 
 @pytest.mark.parametrize(
     ("upstream", "model_type"),
-    [("LlavaMixtralForCausalLM", "mixtral"), ("LlavaGemmaForCausalLM", "gemma"), ("LlavaQwenForCausalLM", "qwen2_moe")],
+    [
+        ("LlavaMistralForCausalLM", "mistral"),
+        ("LlavaMixtralForCausalLM", "mixtral"),
+        ("LlavaGemmaForCausalLM", "gemma"),
+        ("LlavaQwenForCausalLM", "qwen2_moe"),
+        ("LlavaMistralForCausalLM", "llava"),
+    ],
 )
-def test_other_language_models_are_refused(
-    directory: Callable[[str], Path], upstream: str, model_type: str
-) -> None:
+def test_other_language_models_are_refused(directory: Callable[[str], Path], upstream: str, model_type: str) -> None:
     import llava.model as models
 
     if not hasattr(models, upstream):
@@ -103,8 +107,29 @@ def test_other_language_models_are_refused(
     path = directory("qwen2")
     enable(path)
     write_config(path, {**read_config(path), "model_type": model_type})
-    with pytest.raises(FaceHostError, match="supports LlavaQwenForCausalLM, LlavaLlamaForCausalLM"):
+    with pytest.raises(FaceHostError, match="supports LlavaQwenForCausalLM"):
         getattr(models, upstream).from_pretrained(str(path))
+
+
+def test_a_published_checkpoint_is_told_what_to_change(directory: Callable[[str], Path]) -> None:
+    """train.py reads the config by AutoConfig: "llava" is transformers' own class, which upstream cannot build from."""
+    from llava.model import LlavaQwenForCausalLM
+    from transformers import AutoConfig
+
+    path = directory("llava")
+    enable(path)
+    with pytest.raises(FaceHostError, match="write 'qwen2'"):
+        LlavaQwenForCausalLM.from_pretrained(str(path), config=AutoConfig.from_pretrained(str(path)))
+    assert type(LlavaQwenForCausalLM.from_pretrained(str(path))).__name__ == "LlavaFaceQwenForCausalLM"
+
+
+def test_a_fusion_that_adds_tokens_is_refused(directory: Callable[[str], Path]) -> None:
+    from llava.model import LlavaQwenForCausalLM
+
+    path = directory("qwen2")
+    enable(path, settings={"fusion": {"type": "append"}})
+    with pytest.raises(FaceHostError, match="gated_add or channel"):
+        LlavaQwenForCausalLM.from_pretrained(str(path))
 
 
 def test_a_transformers_that_was_not_tried_is_refused(
@@ -133,7 +158,9 @@ def test_another_commit_is_told_by_its_signatures(
     assert "encode_images" in problems(examine(path))["llava"] and "df17966" in problems(examine(path))["llava"]
 
 
-def test_the_doctor_reads_samples_of_llava_next(assets: Assets, directory: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_doctor_reads_samples_of_llava_next(
+    assets: Assets, directory: Callable[[str], Path], tmp_path: Path
+) -> None:
     path = directory("qwen2")
     enable(path, knowledge="made")
     report = examine(path)

@@ -158,6 +158,22 @@ def test_lora_is_merged_by_upstreams_loader(assets: Assets, lm: str) -> None:
     assert torch.allclose(logits(trained, inputs), logits(merged, inputs), atol=5e-3)
 
 
+def test_a_lora_of_a_plain_language_model_gets_its_tower(assets: Assets, caplog: Any) -> None:
+    """Upstream's loader leaves tower and image_newline uninitialised there: neither is in the base or the LoRA."""
+    from llava.model.builder import load_pretrained_model
+    from transformers import CLIPVisionModel
+
+    source = base(assets)
+    _, out = train(assets, source, "llava-qwen-lora-of-base", "lora", data="images", max_steps=1)
+    _, merged, _, _ = load_pretrained_model(
+        str(out), str(source), out.name, device_map="auto", attn_implementation="sdpa"
+    )
+    own = merged.get_vision_tower().vision_tower.state_dict()
+    clip = CLIPVisionModel.from_pretrained(str(assets.clip)).state_dict()
+    assert all(torch.equal(own[name], value.to(own[name])) for name, value in clip.items())
+    assert "no image_newline" in caplog.text and not bool(merged.get_model().image_newline.any())
+
+
 def test_stage_1_carries_the_branch_into_stage_2(assets: Assets) -> None:
     source = base(assets)
     _, first = train(assets, source, "llava-qwen-stage1", "stage1")

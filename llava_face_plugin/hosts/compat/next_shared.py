@@ -45,14 +45,14 @@ def _mend_deepspeed_cast() -> None:
     patch(LLaVATrainer, "__init__", __init__)
 
 
-def _shared(key: str, where: str, mend: Callable[[], None] | None = None, opt_in: bool = False) -> NextShim:
+def _shared(key: str, where: str, mend: Callable[[], None] | None = None) -> NextShim:
     shim = next(s for s in TRAINER_SHIMS if s.key == key)
-    return NextShim(key, where, shim.breaks_on, shim.symptom, shim.moment, shim.needed, mend or shim.mend, opt_in)
+    return NextShim(key, where, shim.breaks_on, shim.symptom, shim.moment, shim.needed, mend or shim.mend)
 
 
 NEXT_SHARED_SHIMS: tuple[NextShim, ...] = (
-    _shared("argv", "scripts/train/*.sh", opt_in=True),
-    _shared("z3int", "transformers/integrations/deepspeed.py:262"),
+    _shared("argv", "scripts/train/*.sh"),
+    _shared("z3int", "transformers/integrations/deepspeed.py:243"),
     _shared("groups", "llava/train/llava_trainer.py:625", _mend_empty_groups),
     _shared("dscast", "llava/model/llava_arch.py:104", _mend_deepspeed_cast),
 )

@@ -8,8 +8,11 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import os
 from types import FunctionType
 from typing import Any
+
+import torch
 
 from ...errors import FaceHostError
 from .next_shim import NextShim, imports_gone
@@ -114,6 +117,33 @@ def _mend_save_checkpoint() -> None:
     patch(Trainer, "_save_checkpoint", _save_checkpoint)
 
 
+def _workers_are_seeded_with_more() -> bool:
+    from llava.train import llava_trainer
+
+    seed_worker = getattr(llava_trainer, "seed_worker", None)
+    if seed_worker is None or not {"num_workers", "rank"} <= parameters_of(seed_worker):
+        return False
+    return "partial" not in llava_trainer.LLaVATrainer.get_train_dataloader.__code__.co_names  # a mended checkout
+
+
+def _mend_seed_worker() -> None:
+    """Upstream hands Trainer's function to the DataLoader as it is; by now it asks for two more arguments."""
+    from llava.train import llava_trainer
+
+    patch(llava_trainer, "seed_worker", _SeedWorker(llava_trainer.seed_worker))
+
+
+class _SeedWorker:
+    """An object, for a worker that is spawned gets it pickled."""
+
+    def __init__(self, plain: Any) -> None:
+        self.plain = plain
+
+    def __call__(self, worker_id: int) -> None:
+        workers = torch.utils.data.get_worker_info().num_workers  # type: ignore[union-attr]
+        self.plain(worker_id, num_workers=workers, rank=int(os.environ.get("RANK", "0")))
+
+
 NEXT_TRAINER_SHIMS: tuple[NextShim, ...] = (
     NextShim(
         key="trnames",
@@ -152,6 +182,16 @@ NEXT_TRAINER_SHIMS: tuple[NextShim, ...] = (
         moment="trainer",
         needed=_checkpoint_hands_on_metrics,
         mend=_mend_save_checkpoint,
+        opt_in=True,
+    ),
+    NextShim(
+        key="seed",
+        where="llava/train/llava_trainer.py:570",
+        breaks_on="transformers 4.57",
+        symptom="TypeError: seed_worker() missing 2 required positional arguments: 'num_workers' and 'rank'",
+        moment="trainer",
+        needed=_workers_are_seeded_with_more,
+        mend=_mend_seed_worker,
         opt_in=True,
     ),
 )

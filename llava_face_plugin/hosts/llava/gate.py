@@ -165,6 +165,7 @@ def _load_face_model(original: Any, cls: type, path: Any, args: Any, kwargs: dic
     model, info = original(cls, path, *args, output_loading_info=True, **kwargs)
     _start_missing_branch(model, info, str(path))
     _start_missing_newline(model, info, str(path))
+    _load_missing_tower(model, info)
     return (model, info) if wants_info else model
 
 
@@ -190,11 +191,25 @@ def _start_missing_newline(model: Any, info: dict[str, Any], path: str) -> None:
     if newline is None or "model.image_newline" not in info["missing_keys"] or newline.is_meta:
         return
     _LOG.warning(
-        "%s: no image_newline in it: zeros, unless a LoRA brings it. Upstream saves it in full finetuning; start LoRA from "
-        "such a checkpoint",
+        "%s: no image_newline in it: zeros, unless a LoRA brings it. Upstream saves it in full finetuning alone: start "
+        "LoRA from such a checkpoint",
         path,
     )
     newline.data.zero_()
+
+
+def _load_missing_tower(model: Any, info: dict[str, Any]) -> None:
+    """LLaVA-NeXT's model loads its tower while it is built, on no device at all: a checkpoint must have the weights.
+
+    Where it has none (a LoRA's base is a plain language model) they would be whatever is in memory.
+    """
+    tower = model.get_model().get_vision_tower()
+    if tower is None or not tower.is_loaded or not any("vision_tower." in key for key in info["missing_keys"]):
+        return
+    device, dtype = tower.device, tower.dtype
+    tower.is_loaded = False
+    tower.load_model()
+    tower.to(device=device, dtype=dtype)
 
 
 def reset_branch(branch: Any) -> None:

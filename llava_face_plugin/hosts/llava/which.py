@@ -16,7 +16,8 @@ def kind() -> Kind | None:
     By the package's files, so that it can be asked before ``llava`` is imported, and costs no import.
     """
     module = sys.modules.get("llava")
-    spec = getattr(module, "__spec__", None) or importlib.util.find_spec("llava")
+    # Not find_spec for what is imported: it raises for a module without a spec, which is nobody's package.
+    spec = getattr(module, "__spec__", None) if module is not None else importlib.util.find_spec("llava")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         models = Path(folder) / "model" / "language_model"
         if (models / "llava_qwen.py").exists():

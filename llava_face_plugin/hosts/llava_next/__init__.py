@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...config import FaceConfig
 from ...errors import FaceHostError
+from ...fusion import FUSIONS
 from ..compat import Moment, next_compat
 from ..llava import gate
 from ..patching import Patches
 
 _PATCHES = Patches()
-_SUPPORTED = ("LlavaQwenForCausalLM", "LlavaLlamaForCausalLM", "LlavaMistralForCausalLM")
-_OTHERS = ("LlavaMixtralForCausalLM", "LlavaQwenMoeForCausalLM", "LlavaGemmaForCausalLM", "LlavaMptForCausalLM")
+_SUPPORTED = ("LlavaQwenForCausalLM", "LlavaLlamaForCausalLM")
+# Upstream's own collator breaks its Mistral and Mixtral: their forward takes no `modalities`.
+_OTHERS = (
+    "LlavaMistralForCausalLM", "LlavaMixtralForCausalLM", "LlavaQwenMoeForCausalLM", "LlavaGemmaForCausalLM",
+    "LlavaMptForCausalLM",
+)  # fmt: skip
 
 # Upstream's scripts and loader pick the class by the directory's name, and load a Qwen2 of another name, or any LoRA of
 # one (builder.py:85), as a Llama: without its biases, and without an error.
@@ -20,8 +26,6 @@ _MEANT = {
     "llava_qwen": "LlavaQwenForCausalLM",
     "llama": "LlavaLlamaForCausalLM",
     "llava_llama": "LlavaLlamaForCausalLM",
-    "mistral": "LlavaMistralForCausalLM",
-    "llava_mistral": "LlavaMistralForCausalLM",
 }
 """``model_type`` -> upstream's class. Hub checkpoints say ``llava`` whatever they are: there the name decides."""
 
@@ -99,15 +103,26 @@ def _on_trainer(module: Any) -> None:
 def meant(upstream: type, config: Any) -> type:
     """Upstream's class for a config's ``model_type``; the one that upstream picked if it does not say.
 
-    Raises ``FaceHostError`` for another language model.
+    Raises ``FaceHostError`` for another language model, or a face block that does not go with tiles and frames.
     """
     import llava.model as models
 
+    face = FaceConfig.of(config)
+    if face is not None and FUSIONS[face.fusion.type].adds_tokens:  # type: ignore[attr-defined]
+        raise FaceHostError(
+            f"fusion {face.fusion.type!r} adds tokens, but LLaVA-NeXT lays tiles and frames out by their number of "
+            "tokens: enable face mode with gated_add or channel"
+        )
     if config.model_type == "llava":
+        if not isinstance(config, upstream.config_class):  # type: ignore[attr-defined]
+            raise FaceHostError(
+                "model_type 'llava' in config.json means transformers' own Llava to upstream's training: write 'qwen2' "
+                "(or what the language model is) there, as its maintainers advise for their published checkpoints"
+            )
         return upstream
-    found: type | None = getattr(models, _MEANT.get(config.model_type, "unknown"), None)
-    if found is None:
-        raise FaceHostError(f"face mode supports {', '.join(_SUPPORTED)} here; this is a {config.model_type!r}")
+    if config.model_type not in _MEANT:
+        raise FaceHostError(f"face mode supports {' and '.join(_SUPPORTED)} here, not {config.model_type!r}")
+    found: type = getattr(models, _MEANT[config.model_type])
     return found
 
 

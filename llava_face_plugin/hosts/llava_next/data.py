@@ -62,7 +62,7 @@ class FaceNextDataset(Dataset):
         parser = config.segmentation.parser
         self._ask_parser = parser is not None and parser.type == "precomputed"
         self.bad_maps = 0
-        self._current: dict[str, np.ndarray | None] = {}
+        self._current: dict[str, np.ndarray] = {}
         # On the instance: upstream's own code calls both, also when it takes another sample for a broken one.
         base._get_item = self._get_item
         base.process_image = self._process_image
@@ -113,17 +113,20 @@ class FaceNextDataset(Dataset):
         with args.image_processor.with_map(labels):
             return type(self.base).process_image(self.base, image_file, overwrite_image_aspect_ratio)
 
-    def _image_maps(self, sample: Mapping[str, Any], index: int) -> dict[str, np.ndarray | None]:
-        """Image path -> its map (H, W) uint8, in the image's own geometry; None where it has none."""
-        found: dict[str, np.ndarray | None] = {}
+    def _image_maps(self, sample: Mapping[str, Any], index: int) -> dict[str, np.ndarray]:
+        """Image path -> its map (H, W) uint8, in the image's own geometry, where it has one."""
+        found: dict[str, np.ndarray] = {}
         for image, face_map in zip(images_of(sample), maps_of(sample), strict=True):
             try:
-                found[image] = stored_map(image, face_map, sample_name(sample, index), self.folder, self.maps)
+                labels = stored_map(image, face_map, sample_name(sample, index), self.folder, self.maps)
             except FaceDataError as error:
                 if self.config.segmentation.bad_map == "error":
                     raise
                 self.bad_maps += 1
                 warnings.warn(f"trained without a map ({self.bad_maps} so far in this worker): {error}", stacklevel=2)
+                continue
+            if labels is not None:  # an image may stand twice in a sample
+                found[image] = labels
         return found
 
 

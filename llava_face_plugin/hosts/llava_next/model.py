@@ -9,7 +9,7 @@ from ..llava.causal_lm import FaceCausalLM, signed_forward
 
 @functools.cache
 def face_class(upstream: type) -> type:
-    """The face class of upstream's ``LlavaQwenForCausalLM``, ``LlavaLlamaForCausalLM`` or ``LlavaMistralForCausalLM``.
+    """The face class of upstream's ``LlavaQwenForCausalLM`` or ``LlavaLlamaForCausalLM``.
 
     Made when asked for, and not written down: upstream imports of its language models those that it can.
     """
