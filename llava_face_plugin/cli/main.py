@@ -9,7 +9,22 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import FaceError
-from . import attributes, doctor, evaluate, knowledge, maps, overlay, prepare, segment, switch, tasks, tiny_model
+from . import (
+    adapter,
+    attributes,
+    convert,
+    doctor,
+    evaluate,
+    knowledge,
+    maps,
+    overlay,
+    plan,
+    prepare,
+    segment,
+    switch,
+    tasks,
+    tiny_model,
+)
 
 
 class _App(typer.Typer):
@@ -29,7 +44,22 @@ app = _App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (switch, doctor, prepare, knowledge, segment, maps, overlay, attributes, tasks, evaluate, tiny_model):
+for command in (
+    switch,
+    doctor,
+    adapter,
+    convert,
+    prepare,
+    knowledge,
+    segment,
+    maps,
+    overlay,
+    plan,
+    attributes,
+    tasks,
+    evaluate,
+    tiny_model,
+):
     command.register(app)
 
 
