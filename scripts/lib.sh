@@ -17,6 +17,7 @@ EVAL="datasets==4.4.2 evaluate==0.4.6 sacrebleu==2.6.0 loguru==0.7.3 tenacity py
 ensure_stack() {
   local stack=$1 venv recipe constraints
   constraints="$ROOT/scripts/constraints/$stack.txt"
+  [ "$stack" != next ] || { echo "LLaVA-NeXT is on no registry: scripts/hosts/llava_next.sh PATH" >&2; return 2; }
   [ -f "$constraints" ] || { echo "unknown stack '$stack' (known: default, pinned, newest)" >&2; return 2; }
   venv=$(stack_venv "$stack")
   recipe=$(cat "$constraints" "$ROOT/pyproject.toml" "$ROOT/llava_face_plugin.pth" "$ROOT/scripts/lib.sh" | sha256sum)

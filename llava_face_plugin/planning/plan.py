@@ -105,21 +105,30 @@ class Planner:
         return "no" if used > 1 else "near" if used > NEAR else "yes"
 
     def suggestions(self, work: Work, spread: Spread) -> Iterator[Suggestion]:
-        """Each single change, then, if none of them fits, one after another until it does."""
-        alone = list(_changes(work, spread))
-        some_fit = False
-        for options, other_work, other_spread in alone:
-            suggestion = self._suggestion(options, other_work, other_spread)
-            some_fit |= suggestion.fits != "no"
-            yield suggestion
+        """Each single change, then, if none of them fits, several together."""
+        alone = [self._suggestion(*change) for change in _changes(work, spread)]
+        yield from alone
+        if all(one.fits == "no" for one in alone) and (together := self._together(work, spread)) is not None:
+            yield together
+
+    def _together(self, work: Work, spread: Spread) -> Suggestion | None:
+        """One change after another until they fit; then as large a micro batch as still does."""
         taken: list[str] = []
-        while not some_fit and (changes := list(_changes(work, spread))):
-            options, work, spread = changes[0]
+        found = None
+        while found is None and (change := next(_changes(work, spread), None)):
+            options, work, spread = change
             taken = [one for one in taken if one.split()[0] != options.split()[0]] + [options]
             suggestion = self._suggestion(" ".join(taken), work, spread)
-            some_fit = suggestion.fits != "no"
-            if some_fit and len(taken) > 1:
-                yield suggestion
+            found = suggestion if suggestion.fits != "no" else None
+        while found is not None and spread.accumulation % 2 == 0 and any(one.startswith("--batch") for one in taken):
+            work, spread = replace(work, batch=2 * work.batch), replace(spread, accumulation=spread.accumulation // 2)
+            again = f"--batch {work.batch} --grad-accum {spread.accumulation}"
+            taken = [again if one.startswith("--batch") else one for one in taken]
+            larger = self._suggestion(" ".join(taken), work, spread)
+            if larger.fits == "no":
+                break
+            found = larger
+        return found
 
     def _suggestion(self, options: str, work: Work, spread: Spread) -> Suggestion:
         traced = self._trace(work, self.face, keeps_gradients(spread))

@@ -95,14 +95,16 @@ def _of_package(path: Path, config: dict[str, Any], vision_tower: str | None) ->
     if missing:
         raise FaceConfigError(f"{path}: {missing[0]} is missing")
     text = {"model_type": kind, **{key: config[key] for key in _TEXT_KEYS if config.get(key) is not None}}
-    vision = tower_of(vision_tower or config.get("mm_vision_tower") or DEFAULT_TOWER, path)
+    named = vision_tower or config.get("mm_vision_tower")
+    vision = tower_of(named or DEFAULT_TOWER, path)
+    source = str(path) if named else f"{path}, which names no vision tower: {DEFAULT_TOWER} is assumed"
     aspect = str(config.get("image_aspect_ratio", "pad"))
     pinpoints = _pinpoints(config.get("image_grid_pinpoints"), int(vision["image_size"])) if "anyres" in aspect else ()
     most = _most_tiles(aspect)
     family = ("llava_onevision" if most else "llava_next") if pinpoints else "llava"
     host = "llava-next" if kind == "qwen2" or most else "llava-v1"
     projector = str(config.get("mm_projector_type") or "mlp2x_gelu")
-    return Shapes(str(path.parent), family, host, text, vision, str(path), projector, pinpoints, most)
+    return Shapes(str(path.parent), family, host, text, vision, source, projector, pinpoints, most)
 
 
 def tower_of(name: str, path: Path) -> Mapping[str, Any]:

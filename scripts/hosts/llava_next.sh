@@ -73,11 +73,13 @@ run_on() {
   say "LLaVA-NeXT on stack $name: $(versions "$python")"
   # Before everything else: this environment may hold LLaVA 1.5's package, which is called `llava` too.
   LLAVA_NEXT_ROOT="$checkout" PYTHONPATH="$path" LLAVA_FACE_NEXT_COMPAT="$compat" LLAVA_FACE_CPU_DRY_RUN=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     "$python" -m pytest -q tests/hosts_next "$@"
 }
 
-commit=$(git -C "$checkout" rev-parse HEAD 2>/dev/null || echo "unknown commit")
-say "checkout: $checkout ($commit$(git -C "$checkout" diff --quiet HEAD 2>/dev/null || echo ', or changed since'))"
+commit=$(git -C "$checkout" rev-parse HEAD 2>/dev/null) || commit="no git checkout: its commit is not known"
+[ -z "$(git -C "$checkout" status --porcelain --untracked-files=no 2>/dev/null)" ] || commit+=", changed"
+say "LLaVA-NeXT: $checkout ($commit)"
 if [ "$stack" != default ]; then
   ensure_next
   run_on next "$ROOT/.venv-next/bin/python" "$checkout" "" "$@"

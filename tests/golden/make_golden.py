@@ -40,9 +40,7 @@ def trained(face: FaceBranch, layers: Layers, images: Tensor, embedding: Tensor,
         optimizer.step()
 
 
-def outputs(
-    face: FaceBranch, layers: Layers, images: Tensor, embedding: Tensor, kind: str
-) -> tuple[Tensor, Tensor]:
+def outputs(face: FaceBranch, layers: Layers, images: Tensor, embedding: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Fused tokens (5, P, D) and attribute logits (5, 3)."""
     pixels, maps = images[:, :3], images[:, 3]
     tokens = face(layers, tower(pixels), maps, lambda rgb: tower(normalise(rgb, *NORMALISATIONS[kind])))

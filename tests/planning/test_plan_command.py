@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.errors import FaceConfigError
 from llava_face_plugin.planning.face import of_preset
-from llava_face_plugin.planning.plan import Machine, Planner
-from llava_face_plugin.planning.work import Spread
+from llava_face_plugin.planning.plan import Machine, Planner, Suggestion
+from llava_face_plugin.planning.work import Spread, Work
 
 pytest.importorskip("transformers")
 
@@ -118,6 +118,19 @@ def test_fits_near_and_no_with_what_would_help() -> None:
     options = [one.options for one in tight.suggestions]
     assert options[:4] == ["--zero 2", "--zero 3", "--gradient-checkpointing", "--batch 4 --grad-accum 2"]
     assert all(one.fits != "no" for one in tight.suggestions if one.peak <= peak * 0.999 * 2**30)
+
+
+def test_the_micro_batch_is_as_large_as_fits_beside_the_other_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fits(self: Planner, options: str, work: Work, spread: Spread) -> Suggestion:
+        return Suggestion(options, 0, "yes" if spread.offload == "optimizer" and work.batch <= 4 else "no")
+
+    monkeypatch.setattr(Planner, "_suggestion", fits)
+    planner = Planner(small(), of_preset("light"), Machine())
+    *alone, together = planner.suggestions(work(batch=8), Spread(2, 3))
+    assert [one.options.split()[0] for one in alone] == [
+        "--gradient-checkpointing", "--batch", "--offload", "--offload", "--stage",
+    ]  # fmt: skip
+    assert together.options == "--gradient-checkpointing --batch 4 --grad-accum 2 --offload optimizer"
 
 
 def test_changes_are_combined_when_none_helps_alone() -> None:

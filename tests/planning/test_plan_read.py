@@ -29,6 +29,7 @@ def directory(tmp_path: Path, **config: Any) -> str:
 def test_a_vicuna_becomes_llava_15_with_its_tower(tmp_path: Path) -> None:
     shapes = shapes_of(directory(tmp_path, **VICUNA))
     assert (shapes.family, shapes.host, shapes.patches) == ("llava", "llava-v1", 576)
+    assert "names no vision tower" in shapes.source
     assert shapes.text == {**VICUNA} and shapes.vision == TOWERS["clip-vit-large-patch14-336"]
 
 
