@@ -21,7 +21,8 @@ from llava_face_plugin.cli.main import app
 from llava_face_plugin.config import PRESETS, FaceConfig
 from llava_face_plugin.encoders import ENCODERS
 from llava_face_plugin.fusion import FUSIONS
-from llava_face_plugin.switch import enable, read_config
+from llava_face_plugin.model_files import read_config
+from llava_face_plugin.switch import enable
 
 from .hosts import upstream
 

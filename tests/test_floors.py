@@ -23,6 +23,7 @@ FLOORS = (
     ("knowledge",),
     ("branch",),
     ("data",),
+    ("model_files",),
     ("switch",),
     ("hosts",),
     ("checkpoints",),

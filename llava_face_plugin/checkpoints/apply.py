@@ -12,7 +12,8 @@ from .. import guard
 from ..config import KEY, FaceConfig, merged
 from ..errors import FaceConfigError
 from ..fusion import FUSIONS
-from ..switch import mark_processor, prompt_token_ids, write_config
+from ..model_files import mark_processor, write_config
+from ..switch import prompt_token_ids
 from .adapter import FaceAdapter, projector_checksum
 from .folder import FACE, ModelFolder, on_host
 from .place import copy_tree, link_or_copy, new_directory

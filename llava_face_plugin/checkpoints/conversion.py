@@ -15,8 +15,8 @@ from typing import Any
 from .. import __version__, guard
 from ..config import KEY
 from ..errors import FaceConfigError
+from ..model_files import mark_processor, write_config
 from ..registry import unknown_name
-from ..switch import mark_processor, write_config
 from .folder import ModelFolder
 from .place import become, check_free
 from .plan import Plan

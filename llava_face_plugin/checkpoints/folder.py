@@ -11,7 +11,7 @@ from typing import Any, Literal
 from .. import guard
 from ..config import FaceConfig
 from ..errors import FaceConfigError, FaceDataError
-from ..switch import read_config
+from ..model_files import read_config
 from .weights import Weights, parts, whole_model
 
 Host = Literal["llava", "transformers"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import guard
-from ..switch import read_config, write_config
+from ..model_files import read_config, write_config
 from .folder import ModelFolder
 from .language import kind_of_transformers, llava_classes, portable
 from .plan import Plan, check_face, model_pieces, padded, refuse, tower_pieces, turned

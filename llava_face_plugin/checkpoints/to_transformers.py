@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import guard
-from ..switch import write_config
+from ..model_files import write_config
 from . import chat
 from .folder import ModelFolder
 from .language import kind_of_llava, text_config

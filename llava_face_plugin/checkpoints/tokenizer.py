@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceConfigError
-from ..switch import read_config, write_config
+from ..model_files import read_config, write_config
 
 FILES = (
     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

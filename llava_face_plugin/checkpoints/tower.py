@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceConfigError
-from ..switch import read_config
+from ..model_files import read_config
 from .folder import ModelFolder
 from .names import Part, part_of, tower_part
 from .weights import Weights, whole_model

@@ -16,8 +16,8 @@ from .. import guard
 from ..config import FaceConfig, KnowledgeConfig
 from ..errors import FaceConfigError, FaceHostError
 from ..labels import NO_MAP
+from ..model_files import read_config
 from ..parser_config import ParserConfig
-from ..switch import read_config
 from .label_channel import FaceImageProcessor
 from .llava_v1.load import load_llava
 from .parsers import build_parser

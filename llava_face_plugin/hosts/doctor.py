@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from .. import guard
 from ..config import KEY, FaceConfig
 from ..errors import FaceDataError, FaceError
-from ..switch import check_names, read_config
+from ..model_files import read_config
+from ..switch import check_names
 
 Level = Literal["ok", "warning", "problem"]
 

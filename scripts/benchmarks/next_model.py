@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from llava_face_plugin import guard
 from llava_face_plugin.config import KEY
 from llava_face_plugin.labels import NUM_PARTS
+from llava_face_plugin.model_files import read_config, write_config
 from llava_face_plugin.planning.tokens import Visual, of_image
-from llava_face_plugin.switch import read_config, write_config
 
 
 @dataclass

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from llava_face_plugin.labels import NO_MAP
-from llava_face_plugin.switch import enable, read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
+from llava_face_plugin.switch import enable
 
 IMAGE = -200
 """LLaVA's own placeholder of an image."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from llava_face_plugin.checkpoints import convert
 from llava_face_plugin.errors import FaceConfigError, FaceDataError
-from llava_face_plugin.switch import read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
 from tests.hosts_hf import tiny_hf
 
 pytestmark = pytest.mark.contract

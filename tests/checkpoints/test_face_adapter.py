@@ -19,7 +19,7 @@ from llava_face_plugin.checkpoints import FaceAdapter, apply_adapter, convert, l
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.errors import FaceConfigError, FaceDataError, FaceHostError
-from llava_face_plugin.switch import read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
 from tests.hosts_hf import tiny_hf
 
 pytestmark = pytest.mark.contract

@@ -130,7 +130,8 @@ def write_llava_v1(base: Path, out: Path, face: dict[str, Any] | None = None) ->
     pytest.importorskip("llava", reason="needs the host package: llava-torch==1.2.2.post1")
     from llava_face_plugin.hosts import loader
     from llava_face_plugin.hosts.compat.cpu import install_cpu_dry_run
-    from llava_face_plugin.switch import enable, read_config, write_config
+    from llava_face_plugin.model_files import read_config, write_config
+    from llava_face_plugin.switch import enable
 
     install_cpu_dry_run()
     loader.activate()

@@ -21,8 +21,9 @@ from llava_face_plugin.hosts.attributes import FaceModel, has_map
 from llava_face_plugin.hosts.llava import causal_lm
 from llava_face_plugin.knowledge.decode import decode
 from llava_face_plugin.maps.files import open_image
+from llava_face_plugin.model_files import read_config, write_config
 from llava_face_plugin.parsing.precomputed import PrecomputedParser
-from llava_face_plugin.switch import disable, enable, read_config, write_config
+from llava_face_plugin.switch import disable, enable
 
 from . import upstream
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.errors import FaceConfigError
 from llava_face_plugin.hosts.hf.carried import brings_code
-from llava_face_plugin.switch import CODE, disable, enable
+from llava_face_plugin.model_files import CODE
+from llava_face_plugin.switch import disable, enable
 
 from .tiny_hf import FAMILIES, VIDEO_FAMILIES, batch, build, load, switched_on
 

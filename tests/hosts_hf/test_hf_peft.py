@@ -100,7 +100,7 @@ def test_the_face_adapter_of_each_form_is_the_same(root: Path, tmp_path: Path, w
 
 
 def _with_base(adapter: Path, base: str) -> Path:
-    from llava_face_plugin.switch import read_config, write_config
+    from llava_face_plugin.model_files import read_config, write_config
 
     config = read_config(adapter, "adapter_config.json")
     write_config(adapter, config | {"base_model_name_or_path": base}, "adapter_config.json")

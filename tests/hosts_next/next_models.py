@@ -12,7 +12,8 @@ from unittest import mock
 
 import torch
 
-from llava_face_plugin.switch import enable, read_config
+from llava_face_plugin.model_files import read_config
+from llava_face_plugin.switch import enable
 from tests.hosts_next import next_assets, next_run
 from tests.hosts_next.conftest import Assets
 

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from llava_face_plugin.checkpoints import apply_adapter, convert, load_adapter, save_adapter
 from llava_face_plugin.errors import FaceConfigError
-from llava_face_plugin.switch import disable, enable, read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
+from llava_face_plugin.switch import disable, enable
 from tests.hosts_next import next_models
 from tests.hosts_next.conftest import Assets
 

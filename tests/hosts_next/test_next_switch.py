@@ -16,7 +16,8 @@ import transformers
 from llava_face_plugin.errors import FaceHostError
 from llava_face_plugin.hosts.doctor import Report, examine
 from llava_face_plugin.hosts.doctor_data import check_data
-from llava_face_plugin.switch import disable, enable, read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
+from llava_face_plugin.switch import disable, enable
 from tests.hosts_next import next_models, next_run
 from tests.hosts_next.conftest import Assets
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ... import guard
 from ...errors import FaceHostError
-from ...switch import read_config
+from ...model_files import read_config
 from .arguments import DTYPES, Arguments
 from .generation import MAX_NEW_TOKENS
 

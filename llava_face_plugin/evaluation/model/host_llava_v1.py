@@ -15,7 +15,7 @@ from ...errors import FaceConfigError, FaceHostError
 from ...hosts.attributes import has_map
 from ...hosts.llava import which
 from ...hosts.llava_v1.load import load_llava
-from ...switch import read_config
+from ...model_files import read_config
 from .arguments import Arguments
 from .caches import starts_with_bos
 from .host import IMAGE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt

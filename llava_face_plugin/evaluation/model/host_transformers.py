@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ... import guard
 from ...errors import FaceHostError
-from ...switch import read_config
+from ...model_files import read_config
 from .arguments import Arguments
 from .caches import release
 from .host import IMAGE, Host, Message, Visual, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt

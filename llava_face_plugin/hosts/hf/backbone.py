@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from ...config import FaceConfig
 from ...encoders.backbones import FrozenVit
-from ...errors import FaceDataError, FaceHostError
+from ...errors import FaceHostError
 from ...labels import NO_MAP
 from .. import label_channel
+from ..knowledge_losses import knowledge_losses
 from .carried import NotCopied
 from .palette import read_palette
 from .projector import FaceMultiModalProjector, check_whole, refuse_quantised, start_fresh
@@ -180,17 +181,8 @@ class FaceBackbone(FaceFromPretrained):
         return head(tokens, prompts)
 
     def _knowledge_losses(self, tokens: Tensor, attributes: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.attribute_logits(tokens)
-        if attributes is None:
-            attributes = torch.full(logits.shape, -1, dtype=torch.int8, device=logits.device)
-        if attributes.shape != logits.shape:
-            raise FaceDataError(
-                f"face_attributes has shape {tuple(attributes.shape)}, but the batch has {logits.shape[0]} images "
-                f"and videos and the knowledge {logits.shape[1]} attributes; a row for each image is needed, then one "
-                "for each video"
-            )
         head = self.multi_modal_projector.face.knowledge
-        losses = head.losses(logits, attributes.to(logits.device))
+        losses = knowledge_losses(head, self.attribute_logits(tokens), attributes)
         return head.weighted(losses), losses
 
 

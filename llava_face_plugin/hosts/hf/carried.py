@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...switch import AUTO_MAP, is_ours, mark_auto_map
+from ...model_files import AUTO_MAP, is_ours, mark_auto_map
 
 
 def brings_code(config: Any) -> bool:

@@ -24,7 +24,7 @@ from ...config import FaceConfig
 from ...errors import FaceDataError
 from ...fusion import FUSIONS
 from ...labels import NO_MAP
-from ...switch import mark_code
+from ...model_files import mark_code
 from .. import label_channel
 from . import videos as video_maps
 from .carried import NotCopied, brings_code

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ...config import FaceConfig
 from ...encoders.backbones import FrozenVit, normalise
-from ...errors import FaceDataError, FaceHostError
+from ...errors import FaceHostError
 from ...labels import NO_MAP
 from .. import label_channel
+from ..knowledge_losses import knowledge_losses
 from ..parsers import build_parser
 from .tower import wrap_image_processor
 
@@ -110,14 +111,7 @@ class FaceCausalLM:
     def _knowledge_loss(self, lm_loss: Tensor, tokens: Tensor, attributes: Tensor | None) -> Tensor:
         head = self.get_model().mm_projector.face.knowledge
         logits = head(tokens, self._embedded_prompts(head, tokens))
-        if attributes is None:
-            attributes = torch.full(logits.shape, -1, dtype=torch.int8, device=logits.device)
-        if attributes.shape != logits.shape:
-            raise FaceDataError(
-                f"face_attributes has shape {tuple(attributes.shape)}, but the batch has {logits.shape[0]} images or "
-                f"videos and the knowledge {logits.shape[1]} attributes; a row for each image or video is needed"
-            )
-        losses = head.losses(logits, attributes.to(logits.device))
+        losses = knowledge_losses(head, logits, attributes)
         if self.training:
             self._record({"loss_lm": lm_loss, "loss_bce": losses["bce"], "loss_logic": losses["logic"]})
         return head.weighted(losses).to(lm_loss)
