@@ -102,7 +102,7 @@ def test_face_mode_knows_two_series(monkeypatch: pytest.MonkeyPatch, release: tu
 
 def test_next_shims_are_described_and_unique() -> None:
     keys = [shim.key for shim in next_compat.SHIMS]
-    assert len(keys) == len(set(keys)) == 9
+    assert len(keys) == len(set(keys)) == 10
     for shim in next_compat.SHIMS:
         assert shim.where and shim.breaks_on and shim.symptom and shim.mend.__doc__, shim.key
-    assert {s.key for s in next_compat.SHIMS if s.opt_in} == {"names", "trnames", "acc", "ckpt"}
+    assert {s.key for s in next_compat.SHIMS if s.opt_in} == {"names", "trnames", "acc", "ckpt", "seed"}
