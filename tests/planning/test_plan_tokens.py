@@ -51,9 +51,9 @@ def test_next_counts_as_transformers_does(size: tuple[int, int]) -> None:
         image_processor=SimpleNamespace(image_grid_pinpoints=[list(p) for p in NEXT.pinpoints]), patch_size=14,
         num_additional_image_tokens=0, vision_feature_select_strategy="default",
     )  # fmt: skip
-    cls = transformers.LlavaNextProcessor
+    cls = getattr(transformers, "LlavaNextProcessor", None)
     if not hasattr(cls, "_get_number_of_features"):
-        pytest.skip("this transformers counts elsewhere")
+        pytest.skip("this transformers has no LLaVA-NeXT, or counts elsewhere")
     processor._get_unpadded_features = lambda *a: cls._get_unpadded_features(processor, *a)
     width, height = size
     assert of_image(NEXT, width, height).tokens == cls._get_number_of_features(processor, height, width, 336, 336)
