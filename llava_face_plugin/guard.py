@@ -20,7 +20,7 @@ TOWER_MARK = "(none): face mode is on but llava_face_plugin is not active in thi
 """``mm_vision_tower`` of a face-mode base LLM: upstream raises "Unknown vision tower: ..."."""
 
 
-FAMILIES = ("llava", "llava_next", "llava_onevision")
+FAMILIES = ("llava", "llava_next", "llava_onevision", "llava_next_video")
 """Model types of transformers' own classes that face mode knows."""
 
 TYPE_MARK, CLASS_MARK = "face_", "Face"

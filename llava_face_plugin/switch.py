@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from .fusion import FUSIONS
 from .knowledge.check import contradiction, texts
 from .knowledge.file import Knowledge
 from .knowledge.graph import edges
-from .maps.files import atomic_path
+from .model_files import mark_auto_map, mark_processor, read_config, write_config
 from .registry import unknown_name
 
 MADE = "made"
@@ -38,6 +37,7 @@ def enable(
     settings: Sequence[str] | Mapping[str, Any] = (),
     without: Sequence[str] = (),
     out: str | Path | None = None,
+    auto_map: bool = False,
 ) -> FaceConfig:
     """Switches face mode on in a model directory.
 
@@ -49,6 +49,8 @@ def enable(
         settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
         without: rule groups to leave out, for example ``["gender"]``.
         out: write there instead: a new directory of links to the model's files and its own ``config.json``.
+        auto_map: for transformers' own classes: who loads the directory with ``trust_remote_code=True`` need not import
+            the plugin (see ``mark_auto_map``).
 
     Returns:
         The block as written. Raises ``FaceConfigError`` or ``FaceDataError`` before anything is changed.
@@ -71,13 +73,14 @@ def enable(
     overrides = _with_absolute_paths(overrides)
     face = _with_vision_width(_with_facial_weights(block, overrides, f"{model_dir}/config.json"))
     check_names(face)
-    _check_family(face, config, model_dir)
+    _check_family(face, config, model_dir, auto_map)
     target = _linked_copy(model_dir, Path(out)) if out is not None else model_dir
     config[KEY] = face.to_dict()
     guard.put_on(config)
     write_config(target, config)
     if guard.transformers_family(config):
         mark_processor(target, on=True)
+        mark_auto_map(target, on=auto_map)
     return face
 
 
@@ -93,27 +96,8 @@ def disable(model_dir: str | Path) -> bool:
         write_config(model_dir, config)
         if guard.transformers_family(config):
             mark_processor(model_dir, on=False)
+            mark_auto_map(model_dir, on=False)
     return found
-
-
-_NAME_A_PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
-"""In the order in which transformers' ``AutoProcessor`` looks for ``processor_class``."""
-
-
-def mark_processor(model_dir: Path, *, on: bool) -> None:
-    """Has ``AutoProcessor`` take the processor that reads label maps, or the plain one again.
-
-    Where no file names a class it goes by the model type, and nothing is to be done.
-    """
-    for file in _NAME_A_PROCESSOR:
-        if not (model_dir / file).exists():
-            continue
-        content = read_config(model_dir, file)
-        name = content.get("processor_class")
-        if isinstance(name, str):
-            content["processor_class"] = guard.CLASS_MARK * on + name.removeprefix(guard.CLASS_MARK)
-            write_config(model_dir, content, file)
-            return
 
 
 def check_names(face: FaceConfig) -> None:
@@ -208,29 +192,6 @@ def prompt_token_ids(model_dir: Path, prompts: Sequence[str]) -> list[list[int]]
     return [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
 
 
-def read_config(model_dir: Path, file: str = "config.json") -> dict[str, Any]:
-    """A JSON file of a model directory.
-
-    Raises ``FaceConfigError`` naming the file, and the line where it is broken.
-    """
-    path = model_dir / file
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FaceConfigError(f"{path}: no such file; is {model_dir} a model directory?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FaceConfigError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise FaceConfigError(f"{path}: expected an object, found {type(config).__name__}")
-    return config
-
-
-def write_config(model_dir: Path, config: Mapping[str, Any], file: str = "config.json") -> None:
-    """Writes a JSON file in one step: never a half file, whatever happens."""
-    with atomic_path(model_dir / file) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def _open_knowledge(source: str | Path) -> tuple[Knowledge, str, str]:
     if str(source) == MADE:
         from .data.made_knowledge import made_knowledge
@@ -252,8 +213,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise FaceConfigError(f"{KEY}.knowledge.tau: expected a number from 0 to 1, not {tau!r}")
 
 
-def _check_family(face: FaceConfig, config: Mapping[str, Any], model_dir: Path) -> None:
+def _check_family(face: FaceConfig, config: Mapping[str, Any], model_dir: Path, auto_map: bool) -> None:
     family = guard.transformers_family(config)
+    if family is None and auto_map:
+        raise FaceConfigError(f"{model_dir}: --auto-map is for transformers' own Llava classes; this is none of them")
     if family in (None, "llava"):
         return
     if FUSIONS[face.fusion.type].adds_tokens:  # type: ignore[attr-defined]

@@ -17,9 +17,10 @@ EVAL="datasets==4.4.2 evaluate==0.4.6 sacrebleu==2.6.0 loguru==0.7.3 tenacity py
 ensure_stack() {
   local stack=$1 venv recipe constraints
   constraints="$ROOT/scripts/constraints/$stack.txt"
+  [ "$stack" != next ] || { echo "LLaVA-NeXT is on no registry: scripts/hosts/llava_next.sh PATH" >&2; return 2; }
   [ -f "$constraints" ] || { echo "unknown stack '$stack' (known: default, pinned, newest)" >&2; return 2; }
   venv=$(stack_venv "$stack")
-  recipe=$(cat "$constraints" "$ROOT/pyproject.toml" "$ROOT/llava_face_plugin.pth" "${BASH_SOURCE[0]}" | sha256sum)
+  recipe=$(cat "$constraints" "$ROOT/pyproject.toml" "$ROOT/llava_face_plugin.pth" "$ROOT/scripts/lib.sh" | sha256sum)
   if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.recipe" 2>/dev/null)" = "$recipe" ]; then return; fi
   say "setting up $(basename "$venv") (stack $stack)"
   local python=${PYTHON:-python3}
@@ -33,7 +34,7 @@ ensure_stack() {
   $pip "$(grep '^torch==' "$constraints")"
   $pip --editable ".[llava,plots,dev]" peft deepspeed
   # lmms-eval's full list would pull torchvision, which does not import beside a CPU torch: what it needs by hand
-  [ "$stack" != default ] || { $pip $EVAL; $pip --no-deps lmms-eval==0.7.3; }
+  [ "$stack" != default ] || { $pip $EVAL; $pip --no-deps lmms-eval==0.7.3 trl==1.16.0; }
   # LLaVA's own pins cannot be met by any stack but the oldest (docs/install.md)
   $pip --no-deps llava-torch==1.2.2.post1
   echo "$recipe" > "$venv/.recipe"

@@ -2,7 +2,7 @@
 # Runs the checks. Sets everything up on a fresh machine.
 #   scripts/test.sh                        lint, types and all tests on the default stack
 #   scripts/test.sh --stack pinned|newest  the contract suite on that stack
-#   scripts/test.sh --stack extras         the tests that need facer or ray
+#   scripts/test.sh --stack extras         the tests that need facer, ray or torchvision
 #   scripts/test.sh --stack all            all of the above
 #   scripts/test.sh -- ARGS                arguments for pytest
 # Real faces are used where FACE_TEST_DATA names the folder; else those tests skip.
@@ -42,6 +42,9 @@ extras() {
   ensure_extras
   say "facer and ray"
   .venv-extras/bin/python -m pytest -q -m "facer or ray" tests/parsing tests/segment "$@"
+  say "what needs a torchvision"
+  .venv-extras/bin/python -m pytest -q tests/hosts_hf/test_hf_video_maps.py tests/evaluation/test_face_llava_families.py \
+    tests/evaluation/test_face_llava_video.py
 }
 
 case "$stack" in

@@ -21,7 +21,8 @@ from llava_face_plugin.cli.main import app
 from llava_face_plugin.config import PRESETS, FaceConfig
 from llava_face_plugin.encoders import ENCODERS
 from llava_face_plugin.fusion import FUSIONS
-from llava_face_plugin.switch import enable, read_config
+from llava_face_plugin.model_files import read_config
+from llava_face_plugin.switch import enable
 
 from .hosts import upstream
 
@@ -126,7 +127,7 @@ def test_python_examples_compile(page: Path) -> None:
         compile(text, str(page), "exec")
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in RECIPES.iterdir()))
+@pytest.mark.parametrize("script", sorted(p.name for p in RECIPES.iterdir() if p.suffix in (".sh", ".sbatch")))
 def test_recipes_are_valid_bash(script: str) -> None:
     result = subprocess.run(["bash", "-n", RECIPES / script], capture_output=True, text=True)
     assert result.returncode == 0 and not result.stderr

@@ -10,12 +10,15 @@ from rich.text import Text
 
 from ..errors import FaceError
 from . import (
+    adapter,
     attributes,
+    convert,
     doctor,
     evaluate,
     knowledge,
     maps,
     overlay,
+    plan,
     prepare,
     segment,
     stages,
@@ -43,7 +46,8 @@ app = _App(
     pretty_exceptions_enable=False,
 )
 for command in (
-    switch, doctor, prepare, stages, knowledge, segment, maps, overlay, attributes, tasks, evaluate, tiny_model,
+    switch, doctor, adapter, convert, prepare, stages, knowledge, segment, maps, overlay, plan, attributes, tasks,
+    evaluate, tiny_model,
 ):  # fmt: skip
     command.register(app)
 

@@ -57,8 +57,8 @@ def stages(
 
 def _print_commands(plan: StageFile, only: str | None, host: str, model_dir: Path | None) -> None:
     from ..config import FaceConfig
+    from ..model_files import read_config
     from ..stages.command import command
-    from ..switch import read_config
 
     face = FaceConfig.of(read_config(model_dir), str(model_dir)) if model_dir is not None else None
     trained = face is not None and face.facial is not None and face.facial.trained

@@ -21,12 +21,26 @@ def enable(
     out: Annotated[
         Path | None, typer.Option(help="Leave the model alone; write a linked copy with face mode there.")
     ] = None,
+    auto_map: Annotated[
+        bool,
+        typer.Option(
+            "--auto-map",
+            help="transformers' own classes: trust_remote_code=True then loads the directory without importing "
+            "the plugin first.",
+        ),
+    ] = False,
 ) -> None:
     """Switch face mode on in MODEL_DIR (writes the "face" block of its config.json)."""
     from .. import switch
 
     face = switch.enable(
-        model_dir, preset=preset, knowledge=knowledge, settings=set_ or [], without=without or [], out=out
+        model_dir,
+        preset=preset,
+        knowledge=knowledge,
+        settings=set_ or [],
+        without=without or [],
+        out=out,
+        auto_map=auto_map,
     )
     target = out or model_dir
     typer.echo(f"face mode is on in {target}: preset {face.preset}")

@@ -16,10 +16,11 @@ from .. import guard
 from ..config import FaceConfig, KnowledgeConfig
 from ..errors import FaceConfigError, FaceHostError
 from ..labels import NO_MAP
+from ..model_files import read_config
 from ..parser_config import ParserConfig
-from ..switch import read_config
 from .label_channel import FaceImageProcessor
-from .llava_v1_load import load_llava
+from .llava_v1.load import load_llava
+from .parsers import build_parser
 
 
 class FaceModel:
@@ -112,14 +113,12 @@ def has_map(prepared: Tensor) -> bool:
 
 def _use_maps(model: Any, maps: Path) -> Any:
     """As if the model's configuration named these maps; returns the image processor that reads them."""
-    from . import llava_v1_model
-
     segmentation = model.face_config.segmentation.model_copy(
         update={"parser": ParserConfig(type="precomputed", path=str(maps))}
     )
     model.face_config = model.face_config.model_copy(update={"segmentation": segmentation})
     tower = model.get_vision_tower()
-    build = functools.partial(llava_v1_model.build_parser, model.face_config)
+    build = functools.partial(build_parser, model.face_config)
     tower.image_processor = FaceImageProcessor(tower.image_processor.processor, build)  # the old one's was bound before
     return tower.image_processor
 

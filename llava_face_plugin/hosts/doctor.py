@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata as metadata
 import json
-import os
 import pickle
 import platform
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,9 +17,8 @@ from safetensors import SafetensorError, safe_open
 from .. import guard
 from ..config import KEY, FaceConfig
 from ..errors import FaceDataError, FaceError
-from ..switch import check_names, read_config
-from . import compat
-from .environment import CPU_SWITCH, SWITCH
+from ..model_files import read_config
+from ..switch import check_names
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -39,13 +35,6 @@ _PACKAGES = (
 )
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
-
-# Run in a fresh interpreter, as torchrun or srun would start one: was the .pth hook processed there?
-_PROBE = """
-import json, sys
-from llava_face_plugin.hosts import imports, loader
-print(json.dumps({"way": loader.way(), "watching": imports.is_watching()}))
-"""
 
 
 @dataclass
@@ -84,12 +73,13 @@ def examine(model_dir: Path | None = None, *, on: bool = False, trained: bool = 
         on: also require that face mode is on in it (the check before a run).
         trained: also require that the directory holds trained face weights (the check after a run).
     """
+    from . import doctor_llava  # which imports this module
+
     report = Report(versions=_versions())
     if model_dir is not None and is_transformers(model_dir):
         _check_transformers(report)
     else:
-        _check_host(report)
-        _check_hook(report)
+        doctor_llava.check_environment(report)
     if model_dir is not None:
         _check_model(report, model_dir, on, trained)
     return report
@@ -124,57 +114,6 @@ def _check_transformers(report: Report) -> None:
     report.add("ok", "loading", "by `import llava_face_plugin.hosts.hf`, before the Auto classes are asked")
 
 
-def _check_host(report: Report) -> None:
-    if "transformers" not in report.versions:
-        report.add("problem", "transformers", "not installed")
-        return
-    series = compat.transformers_series()
-    known = ", ".join(f"{s}.x" for s in compat.SUPPORTED_SERIES)
-    if compat.is_supported():
-        report.add("ok", "transformers", f"{report.versions['transformers']} (supported: {known})")
-    else:
-        report.add("problem", "transformers", f"{series} is not supported; tried are {known}")
-    _check_llava(report)
-
-
-def _check_llava(report: Report) -> None:
-    try:
-        import llava  # noqa: F401
-
-        from . import llava_v1
-
-        strange = llava_v1.foreign_llava()
-    except ImportError as error:
-        report.add("problem", "llava", f"cannot be imported: {error}")
-        return
-    if strange:
-        report.add("problem", "llava", f"only llava 1.2.2 is supported: {strange}")
-    else:
-        report.add("ok", "llava", report.versions.get("llava-torch") or report.versions.get("llava", "1.2.2 source"))
-    if compat.applied():
-        report.add("ok", "compatibility shims", ", ".join(compat.applied()))
-
-
-def _check_hook(report: Report) -> None:
-    if os.environ.get(SWITCH) == "0":
-        report.add("problem", "loading", f"{SWITCH}=0 switches the import hook off")
-        return
-    result = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=120)
-    lines = result.stdout.strip().splitlines()
-    found = json.loads(lines[-1]) if result.returncode == 0 and lines else {}
-    if found.get("watching"):
-        report.add("ok", "loading", "the .pth import hook runs in every Python process of this environment")
-    else:
-        report.add(
-            "warning",
-            "loading",
-            "the .pth import hook is not active in a fresh process: use `python -m llava_face_plugin.launch` or the "
-            "patch, or reinstall the package",
-        )
-    if os.environ.get(CPU_SWITCH) == "1":
-        report.add("warning", "cpu dry run", f"{CPU_SWITCH}=1: CUDA calls are answered on the CPU")
-
-
 def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> None:
     try:
         config = read_config(model_dir)
@@ -206,8 +145,9 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
     _check_weights(report, model_dir, config, trained)
     check_maps_and_parser(report, face.segmentation)
     if family is None:
-        _check_files(report, model_dir)
-        _check_name(report, model_dir)
+        from . import doctor_llava
+
+        doctor_llava.check_directory(report, model_dir)
 
 
 def _check_off(report: Report, config: dict[str, Any], on: bool, trained: bool) -> None:
@@ -264,47 +204,3 @@ def _tensor_names(file: Path) -> Iterable[str]:
     if file.name in ("mm_projector.bin", "non_lora_trainables.bin", "pytorch_model.bin"):
         return torch.load(file, map_location="cpu", weights_only=True)
     return ()
-
-
-def _check_files(report: Report, model_dir: Path) -> None:
-    tokenizer = _read_json(report, model_dir / "tokenizer_config.json")
-    if tokenizer is not None and "legacy" not in tokenizer:
-        report.add(
-            "warning",
-            "tokenizer",
-            "tokenizer_config.json has no `legacy` key: transformers 4 and 5 then tokenize differently; add "
-            '"legacy": true for Vicuna',
-        )
-    generation = _read_json(report, model_dir / "generation_config.json") or {}
-    sampling = any(generation.get(key) not in (None, 1.0) for key in ("temperature", "top_p"))
-    if sampling and not generation.get("do_sample"):
-        report.add(
-            "warning",
-            "generation_config.json",
-            "temperature or top_p without do_sample: LLaVA's final save fails on transformers 4 (LLaVA#1144); "
-            "face mode mends it in memory",
-        )
-
-
-def _read_json(report: Report, path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        report.add("problem", path.name, f"not a valid JSON object: {error}")
-        return None
-
-
-def _check_name(report: Report, model_dir: Path) -> None:
-    """LLaVA's loader goes by the directory's name (llava/model/builder.py)."""
-    name = model_dir.resolve().name.lower()
-    adapter = (model_dir / "adapter_config.json").exists()
-    saved = adapter or any((model_dir / f).exists() for f in ("mm_projector.bin", "trainer_state.json"))
-    if saved and "llava" not in name:
-        report.add("warning", "name", f"{name!r} has no 'llava' in it: LLaVA would load a plain language model")
-    if adapter and "lora" not in name:
-        report.add("warning", "name", f"{name!r} has no 'lora' in it: LLaVA would not load the adapter")
-    for other in ("mpt", "mistral"):
-        if other in (str(model_dir.resolve()).lower() if other == "mpt" else name):
-            report.add("warning", "name", f"{other!r} in the path makes LLaVA take another language model")

@@ -14,7 +14,10 @@ from ..errors import FaceDataError
 from ..maps.files import whole_images
 from ..maps.lookup import Maps, open_maps
 from .doctor import Report
-from .llava_v1_data import check_sample, checked_attributes, sample_map, sample_name
+from .llava import which
+from .llava.samples import checked_attributes, images_of, maps_of, sample_name, stored_map
+from .llava_next import data as llava_next
+from .llava_v1 import data as llava_v1
 
 _SHOWN = 5
 
@@ -24,7 +27,8 @@ def check_data(
 ) -> None:
     """Adds what is wrong with a LLaVA training JSON to the report: counts, and the first few by name.
 
-    Maps are read whole; of images the header, or with ``decode`` every pixel.
+    Samples are those of the ``llava`` that is installed: LLaVA-NeXT's may have several images, or a video (looked for
+    below ``image_folder`` too). Maps are read whole; of images the header, or with ``decode`` every pixel.
     """
     try:
         samples = json.loads(path.read_text(encoding="utf-8"))
@@ -68,16 +72,31 @@ def _maps_of(report: Report) -> Maps | None:
 def _check_one(
     sample: Any, index: int, folder: Path, vocabulary: list[str], maps: Maps | None, decode: bool
 ) -> list[str]:
-    check_sample(sample, index)
-    if vocabulary:
-        checked_attributes(sample, index, vocabulary)
-    if "image" not in sample:
+    _check_keys(sample, index, vocabulary)
+    name = sample_name(sample, index)
+    if "video" in sample and "image" not in sample:
+        if not (folder / sample["video"]).exists():
+            raise FaceDataError(f"video {folder / sample['video']} (sample {name}): no such file or folder", "missing")
+    elif "image" not in sample:
         return ["text only"]
     found = ["with attributes"] if sample.get("face_attributes") else []
-    _check_image(folder / sample["image"], sample_name(sample, index), decode)
-    if sample_map(sample, index, folder, maps) is not None:
+    for image in images_of(sample):
+        _check_image(folder / image, name, decode)
+    labels = [stored_map(i, m, name, folder, maps) for i, m in zip(images_of(sample), maps_of(sample), strict=True)]
+    if any(one is not None for one in labels):
         found.append("with a map")
     return found
+
+
+def _check_keys(sample: Any, index: int, vocabulary: list[str]) -> None:
+    if which.kind() == "llava_next":
+        llava_next.check_sample(sample, index)
+        llava_next.attribute_rows(sample, index, vocabulary)
+        return
+    llava_v1.check_sample(sample, index)
+    if vocabulary:
+        where = f"training data, sample {sample_name(sample, index)}"
+        checked_attributes(sample.get("face_attributes"), where, vocabulary)
 
 
 def _check_image(path: Path, name: str, decode: bool) -> None:

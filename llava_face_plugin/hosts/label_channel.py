@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import FaceDataError
 from ..labels import NO_MAP
 from ..parsing.base import Parser
 
@@ -81,6 +82,8 @@ def through_processor(labels: np.ndarray, processor: Any) -> Tensor:
     sides = _clip_sides(processor)
     if sides is not None:
         return torch.tensor(_as_clip(labels, *sides))
+    if type(processor).__name__ == "SigLipImageProcessor":  # LLaVA-NeXT's own: squeezes the image into its size
+        return torch.tensor(_resized(labels, tuple(processor.size)[::-1]))
     # Any other processor is run itself, on the map as a picture: slower, but no geometry is guessed.
     image = Image.fromarray(labels).convert("RGB")
     out = processor.preprocess(
@@ -133,6 +136,8 @@ class FaceImageProcessor:
         self._parser: Parser | None = None
         self._built = False
         self._asleep = False
+        self._given: np.ndarray | None = None
+        self._failure: FaceDataError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the parser, which may hold what cannot be copied: the copy builds its own when it needs one."""
@@ -149,32 +154,65 @@ class FaceImageProcessor:
     def preprocess(self, images: Any, **kwargs: Any) -> Any:
         """As the wrapped ``preprocess``, with ``pixel_values`` (B, 4, H, W).
 
-        ``images`` is a PIL image or a list of them. Raises ``ValueError`` unless ``return_tensors="pt"``,
-        which LLaVA passes everywhere.
+        ``images`` is a PIL image, a list of them, or frames of a video, (F, H, W, 3) uint8. Raises ``ValueError``
+        unless ``return_tensors="pt"``, which LLaVA passes everywhere.
         """
         if kwargs.get("return_tensors") != "pt":
             raise ValueError("face mode's image processor returns torch tensors: pass return_tensors='pt'")
         batch = self.processor.preprocess(images, **kwargs)
-        each = images if isinstance(images, list | tuple) else [images]
+        frames = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
+        each = list(images) if frames else [images]
         maps = [None if m is None else through_processor(m, self.processor) for m in self.parse(each)]
         batch["pixel_values"] = torch.stack([join(p, m) for p, m in zip(batch["pixel_values"], maps, strict=True)])
         return batch
 
     def parse(self, images: Sequence[Any]) -> list[np.ndarray | None]:
-        """The maps of PIL images by the configured parser, each (H, W) uint8; None where there is none."""
-        if self._asleep or not all(isinstance(image, Image.Image) for image in images):
+        """The maps of PIL images or (H, W, 3) uint8 frames, each (H, W) uint8; None where there is none.
+
+        The one of ``with_map``, else the configured parser's.
+        """
+        if self._given is not None:
+            return [self._given] * len(images)
+        pictures = [picture for picture in map(_picture, images) if picture is not None]
+        if self._asleep or len(pictures) < len(images):
             return [None] * len(images)
         if not self._built:
             self._parser, self._built = self._build_parser(), True
         if self._parser is None:
             return [None] * len(images)
-        return [parsed.labels for parsed in self._parser.parse([image.convert("RGB") for image in images])]
+        try:
+            return [parsed.labels for parsed in self._parser.parse([image.convert("RGB") for image in pictures])]
+        except FaceDataError as error:
+            self._failure = error
+            raise
+
+    def raise_failure(self) -> None:
+        """Raises the parser's last ``FaceDataError`` once more: for a caller of whom upstream keeps it."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     @contextmanager
     def without_parser(self) -> Iterator[None]:
         """For images whose map is at hand: the channel then says "no map", at no cost."""
-        asleep, self._asleep = self._asleep, True
+        before = self._asleep, self._given
+        self._asleep, self._given = True, None
         try:
             yield
         finally:
-            self._asleep = asleep
+            self._asleep, self._given = before
+
+    @contextmanager
+    def with_map(self, labels: np.ndarray | None) -> Iterator[None]:
+        """For one image whose map, (H, W) uint8 in the image's own geometry, is at hand; None changes nothing."""
+        given, self._given = self._given, labels
+        try:
+            yield
+        finally:
+            self._given = given
+
+
+def _picture(image: Any) -> Image.Image | None:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
+        return Image.fromarray(image)
+    return image if isinstance(image, Image.Image) else None

@@ -12,12 +12,16 @@ no variable has to travel through torchrun, deepspeed, pdsh or SLURM. ``LLAVA_FA
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 from .environment import CPU_SWITCH, SWITCH
 from .imports import forget, is_imported, when_imported
+
+if TYPE_CHECKING:
+    from .compat import Moment
 
 _way = ""
 
@@ -32,7 +36,7 @@ def install(way: str = "hook") -> None:
         from .compat.cpu import install_cpu_dry_run
 
         install_cpu_dry_run()
-    when_imported("llava", after=lambda module: _on_llava())
+    when_imported("llava", before=_before_llava, after=lambda module: _on_llava())
     when_imported("llava.train.llava_trainer", before=_before_trainer, after=lambda module: _on_trainer())
 
 
@@ -49,9 +53,11 @@ def deactivate() -> None:
     _way = ""
     forget()
     if "llava" in sys.modules:
-        from . import compat, llava_v1
+        from . import compat
 
-        llava_v1.remove_gate()
+        host = _host()
+        if host is not None:
+            host.remove_gate()
         compat.undo()
 
 
@@ -60,17 +66,20 @@ def way() -> str:
     return _way
 
 
-def _on_llava() -> None:
-    if not hasattr(sys.modules["llava"], "LlavaLlamaForCausalLM"):
-        return  # some other package of that name
-    from . import llava_v1
+def _before_llava() -> None:
+    _mend("before_llava")
 
+
+def _on_llava() -> None:
+    host = _host()
+    if host is None:
+        return
     if os.environ.get(CPU_SWITCH) == "1":
         from .compat.cpu import mend_on_cpu
 
         mend_on_cpu("llava")  # waiting for llava is too late when llava itself calls (the patch)
     _mend("models")
-    llava_v1.install_gate()
+    host.install_gate()
 
 
 def _before_trainer() -> None:
@@ -81,9 +90,15 @@ def _on_trainer() -> None:
     _mend("trainer")
 
 
-def _mend(moment: Literal["models", "before_trainer", "trainer"]) -> None:
-    """The compatibility shims of that moment, where this is a host they were written for."""
-    from . import compat, llava_v1
+def _mend(moment: Moment) -> None:
+    host = _host()
+    if host is not None:
+        host.mend(moment)
 
-    if compat.is_supported() and llava_v1.foreign_llava() is None:
-        compat.apply(moment)
+
+def _host() -> Any | None:
+    """The seam to the package called ``llava`` that is here; None if it is some other package."""
+    from .llava import which
+
+    kind = which.kind()
+    return importlib.import_module(f".{kind}", __package__) if kind else None

@@ -16,7 +16,7 @@ from ..branch import FaceBranch
 from ..config import FaceConfig
 from ..encoders.vit import VisionTransformer
 from ..errors import FaceConfigError, FaceHostError
-from ..switch import read_config
+from ..model_files import read_config
 from .parts import part_of
 
 KNOWN_TOWERS: dict[str, dict[str, int]] = {

@@ -12,7 +12,7 @@ from unittest import mock
 
 from .. import guard
 from ..errors import FaceConfigError, FaceHostError
-from ..switch import read_config
+from ..model_files import read_config
 from .count import Counts
 from .hosts import apply, flags
 from .parts import ROWS, in_stage, part_of

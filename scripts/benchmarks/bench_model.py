@@ -27,6 +27,7 @@ class Bench:
     device: str
     train: str
     work: Path
+    checkpointing: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -70,7 +71,7 @@ class Bench:
             enable(self.work / "base", settings=settings, knowledge="made" if variant.attributes else None, out=out)
         return out
 
-    def load(self, variant: Variant) -> nn.Module:
+    def load(self, variant: Variant) -> Any:
         """The model as train.py builds it, in training mode, with the wanted parameters trainable."""
         import llava.model  # noqa: F401  the plugin's hook wakes up here
         from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
@@ -91,7 +92,11 @@ class Bench:
         )  # fmt: skip
         model.to(device=self.device, dtype=self.dtype).train()
         _check_class(model, variant)
-        set_trainable(model, self.train)
+        inner = model.get_model()
+        set_trainable(model, model.get_vision_tower(), inner.mm_projector, inner.layers, self.train)
+        if self.checkpointing:  # as Trainer does for LLaVA's scripts
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+            model.enable_input_require_grads()
         return model
 
     def batch(self, variant: Variant) -> dict[str, Tensor]:
@@ -114,20 +119,24 @@ class Bench:
 
     def stepper(self, variant: Variant) -> Callable[[], tuple[float, float]]:
         """A function that runs one training step and returns its wall and CPU seconds."""
-        model, batch = self.load(variant), self.batch(variant)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
+        return training_step(self.load(variant), self.batch(variant), self.device)
 
-        def step() -> tuple[float, float]:
-            _wait(self.device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            model(**batch).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            _wait(self.device)
-            return time.perf_counter() - wall, time.process_time() - cpu
 
-        return step
+def training_step(model: nn.Module, batch: dict[str, Tensor], device: str) -> Callable[[], tuple[float, float]]:
+    """Forward, backward and AdamW (fused) on one batch, again and again."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
+
+    def step() -> tuple[float, float]:
+        _wait(device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _wait(device)
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    return step
 
 
 def _edit_json(path: Path, changes: dict[str, Any]) -> None:
@@ -174,13 +183,13 @@ class LowRank(nn.Module):
         return self.plain(x) + self.up(self.down(x))
 
 
-def set_trainable(model: Any, train: str) -> None:
+def set_trainable(model: nn.Module, tower: nn.Module, projector: nn.Module, layers: nn.ModuleList, train: str) -> None:
     """``full``: stage 2. ``projector``: stage 1, the LLM frozen. ``lora``: that and low-rank updates."""
     model.requires_grad_(train == "full")
-    model.get_vision_tower().requires_grad_(False)
-    model.get_model().mm_projector.requires_grad_(True)
+    tower.requires_grad_(False)
+    projector.requires_grad_(True)
     if train == "lora":
-        for layer in model.get_model().layers:
+        for layer in layers:
             for block in (layer.self_attn, layer.mlp):
                 for name, child in list(block.named_children()):
                     if isinstance(child, nn.Linear):

@@ -43,6 +43,7 @@ class Size:
 SIZES = {
     "7b": Size(4096, 32, 32, 11008, 32000, 1024, 24, 16, 4096, 336, text=64, batch=4, from_files=False),
     "small": Size(512, 12, 4, 1024, 768, 128, 12, 4, 256, 112, text=7, batch=4),
+    "medium": Size(768, 8, 6, 2048, 4096, 128, 12, 4, 256, 112, text=7, batch=2, from_files=False),
     "tiny": Size(64, 2, 4, 128, 768, 32, 2, 4, 64, 56, text=8, batch=2, from_files=False),
 }
 

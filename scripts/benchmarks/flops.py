@@ -12,10 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.config import FaceConfig, merged
-from llava_face_plugin.data.made_attributes import MADE_ATTRIBUTES
 from llava_face_plugin.fusion import Layers
-from llava_face_plugin.knowledge.rules import load_rules
-from llava_face_plugin.labels import CELEBA_ATTRIBUTES, prompt_of
+from llava_face_plugin.planning.face import knowledge_block
 
 TRAINED_BYTES = 16
 """A trained parameter: bf16 weight 2 + bf16 gradient 2 + fp32 master 4 + two fp32 Adam moments 8."""
@@ -66,17 +64,6 @@ def count(module: nn.Module) -> int:
 def projector(size: Size) -> list[nn.Module]:
     """LLaVA 1.5's mlp2x_gelu."""
     return [nn.Linear(size.vision_hidden, size.hidden), nn.GELU(), nn.Linear(size.hidden, size.hidden)]
-
-
-def knowledge_block(attributes: int) -> dict[str, Any]:
-    """Prompts of three tokens and two neighbours an attribute: shapes count here, not contents."""
-    names, rules = {20: (MADE_ATTRIBUTES, "made"), 40: (CELEBA_ATTRIBUTES, "celeba")}[attributes]
-    return {
-        "file": rules,
-        "attributes": [{"name": n, "prompt": prompt_of(n), "tokens": [1, 2, 3]} for n in names],
-        "graph": {n: {names[i - 1]: 0.5, names[i - 2]: 0.5} for i, n in enumerate(names)},
-        "rules": [rule.to_dict() for rule in load_rules(rules)],
-    }
 
 
 def face_config(variant: Variant, size: Size) -> FaceConfig:

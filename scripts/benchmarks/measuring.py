@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,16 @@ from numpy.typing import ArrayLike
 WARM_UP = 2
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 Step = Callable[[], tuple[float, float]]
+"""Runs a training step and returns its wall and CPU seconds."""
+T = TypeVar("T")
+
+
+class Stepping(Protocol):
+    """A host's models: LLaVA 1.5's (``bench_model.Bench``) and others (hf_model.py)."""
+
+    device: str
+
+    def stepper(self, variant: Variant) -> Step: ...
 
 
 def paired(first: ArrayLike, second: ArrayLike) -> dict[str, float]:
@@ -70,16 +80,21 @@ def measure_memory(bench: Bench, say: Callable[[str], None]) -> dict[str, int]:
     import transformers.models.clip.modeling_clip  # noqa: F401
 
     known = with_knowledge(default_variant(), 20)
-    if bench.device == "cpu":
-        _tidy_heap()
-    context = multiprocessing.get_context("fork" if bench.device == "cpu" else "spawn")
     peaks = {}
     for variant in (VANILLA, AGAIN, *variants(), known):
         bench.directory(variant)
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            peaks[variant.label] = pool.submit(peak_of, bench, variant).result()
+        peaks[variant.label] = fresh_process(peak_of, bench, variant, device=bench.device)
         say(f"{variant.label}: peak {peaks[variant.label] / 2**20:.1f} MiB")
     return peaks
+
+
+def fresh_process(work: Callable[..., T], *arguments: Any, device: str = "cpu") -> T:
+    """``work(*arguments)`` in a process of its own: on the CPU a fork with a tidy heap, whose imports are done."""
+    if device == "cpu":
+        _tidy_heap()
+    context = multiprocessing.get_context("fork" if device == "cpu" else "spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def _tidy_heap() -> None:
@@ -90,12 +105,16 @@ def _tidy_heap() -> None:
     libc.malloc_trim(0)
 
 
-def peak_of(bench: Bench, variant: Variant) -> int:
+def peak_of(bench: Stepping, variant: Variant) -> int:
     """Bytes: on CUDA the most ever allocated; on the CPU the most by which resident memory grew."""
+    grown = resident_growth(lambda: bench.stepper(variant))
+    return torch.cuda.max_memory_allocated() if bench.device == "cuda" else grown
+
+
+def resident_growth(make_step: Callable[[], Step]) -> int:
+    """Bytes by which resident memory grew at most, over making a step and running it three times."""
     before = 4096 * int(Path("/proc/self/statm").read_text().split()[1])
-    step = bench.stepper(variant)
+    step = make_step()
     for _ in range(3):
         step()
-    if bench.device == "cuda":
-        return torch.cuda.max_memory_allocated()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

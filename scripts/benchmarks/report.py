@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,14 +101,19 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def write(out: Path, results: dict[str, Any], tables: list[Table]) -> None:
-    """``results.json`` and ``results.md`` in ``out``."""
+    """``results.json`` and ``results.md`` in ``out``, with the goals."""
+    write_tables(out, results, tables, ["## Goals", "", *[f"- {line}" for line in results["goals"]], ""])
+
+
+def write_tables(out: Path, results: dict[str, Any], tables: list[Table], more: Sequence[str] = ()) -> None:
+    """``results.json``, and ``results.md`` with the tables, ``more`` lines and the protocol."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     lines = []
     for title, head, cells in tables:
         lines += [f"## {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         lines += ["| " + " | ".join(row) + " |" for row in cells] + [""]
-    lines += ["## Goals", "", *[f"- {line}" for line in results["goals"]], "", "## Protocol", ""]
+    lines += [*more, "## Protocol", ""]
     lines += [f"- {name}: {value}" for name, value in {**results["machine"], **results["protocol"]}.items()]
     (out / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

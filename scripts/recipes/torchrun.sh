@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All GPUs of one machine with torchrun (upstream's own scripts use the deepspeed launcher: deepspeed_hostfile.sh).
-#   MODEL_DIR=... DATA_PATH=... IMAGE_FOLDER=... OUT=... bash PATH/scripts/recipes/torchrun.sh [flags of train_mem.py]
-# Several machines: the same on each, with NNODES, NODE_RANK and MASTER_ADDR set.
+#   MODEL_DIR=... DATA_PATH=... IMAGE_FOLDER=... OUT=... bash PATH/scripts/recipes/torchrun.sh [--dry-run] [flags]
+# HOST=transformers for transformers' own classes. Several machines: the same on each, with NNODES, NODE_RANK and
+# MASTER_ADDR set.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 NNODES=${NNODES:-1} NODE_RANK=${NODE_RANK:-0} MASTER_ADDR=${MASTER_ADDR:-127.0.0.1} MASTER_PORT=${MASTER_PORT:-29500}

@@ -214,8 +214,18 @@ def test_processor_without_a_parser_says_no_map() -> None:
 @pytest.mark.contract
 def test_processor_takes_pixels_that_are_no_picture_for_unknown() -> None:
     made = FaceImageProcessor(processor(56), lambda: KnowsOne(separated(60, 60)))
-    batch = made([np.zeros((60, 60, 3), np.uint8)], return_tensors="pt")["pixel_values"]
+    batch = made([np.zeros((60, 60, 3), np.float32)], return_tensors="pt")["pixel_values"]
     assert (batch[:, 3] == NO_MAP).all()
+
+
+@pytest.mark.contract
+def test_processor_parses_the_frames_of_a_video() -> None:
+    labels = separated(60, 60)
+    made = FaceImageProcessor(processor(56), lambda: KnowsOne(labels))
+    frames = np.zeros((2, 60, 60, 3), np.uint8)
+    batch = made(frames, return_tensors="pt")["pixel_values"]
+    assert batch.shape == (2, 4, 56, 56)
+    assert torch.equal(batch[0, 3].to(torch.uint8), through_processor(labels, processor(56)))
 
 
 @pytest.mark.contract

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from llava_face_plugin.errors import FaceHostError
+from llava_face_plugin.hosts.llava.projector import FaceProjector, face_projector
 from llava_face_plugin.hosts.patching import Patches
-from llava_face_plugin.hosts.projector import FaceProjector, face_projector
 from tests.core.standin import LLM, VISION, FrozenStandIn, config, features, maps, open_gates, projector
 
 

@@ -52,13 +52,7 @@ def write_transformers_llava(out: Path, side: int = 28, chat: str | None = CHAT,
     )  # fmt: skip
     torch.manual_seed(0)
     model = transformers.LlavaForConditionalGeneration(config).eval()
-    with torch.no_grad():  # random answers that depend on question and image, and end now and then
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv2d):
-                module.weight.normal_(0, 1 / module.weight[0].numel() ** 0.5)
-        model.get_input_embeddings().weight.normal_(0, 1)
-        model.lm_head.weight[1] *= 3
-    model.generation_config.eos_token_id = 1
+    vary(model)
     images = transformers.CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     processor = transformers.LlavaProcessor(
         image_processor=images, tokenizer=tokenizer, patch_size=14, vision_feature_select_strategy="default",
@@ -68,6 +62,17 @@ def write_transformers_llava(out: Path, side: int = 28, chat: str | None = CHAT,
     processor.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return out
+
+
+def vary(model: Any) -> None:
+    """Random answers that depend on question and image, and end now and then."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv2d):
+                module.weight.normal_(0, 1 / module.weight[0].numel() ** 0.5)
+        model.get_input_embeddings().weight.normal_(0, 1)
+        model.lm_head.weight[1] *= 3
+    model.generation_config.eos_token_id = 1
 
 
 def _tokenizer(chat: str | None) -> Any:
@@ -125,7 +130,8 @@ def write_llava_v1(base: Path, out: Path, face: dict[str, Any] | None = None) ->
     pytest.importorskip("llava", reason="needs the host package: llava-torch==1.2.2.post1")
     from llava_face_plugin.hosts import loader
     from llava_face_plugin.hosts.compat.cpu import install_cpu_dry_run
-    from llava_face_plugin.switch import enable, read_config, write_config
+    from llava_face_plugin.model_files import read_config, write_config
+    from llava_face_plugin.switch import enable
 
     install_cpu_dry_run()
     loader.activate()

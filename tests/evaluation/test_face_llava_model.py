@@ -290,7 +290,7 @@ def test_arguments_as_lmms_eval_gives_them() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        '{"model_type": "llava_next", "architectures": ["LlavaNextForConditionalGeneration"], "text_config": {}}',
+        '{"model_type": "vipllava", "architectures": ["VipLlavaForConditionalGeneration"], "text_config": {}}',
         '{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}',
         "{}",
     ],

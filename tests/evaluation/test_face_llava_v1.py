@@ -20,7 +20,7 @@ from llava_face_plugin.evaluation.model.arguments import Arguments
 from llava_face_plugin.evaluation.model.face_llava import FaceLlava
 from llava_face_plugin.evaluation.model.host import IMAGE, load_host
 from llava_face_plugin.maps.files import open_image
-from llava_face_plugin.switch import read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
 
 CPU = torch.device("cpu")
 WORDS = ("smiling", "old", "wearing eyeglasses", "a man or a woman", "bald", "young", "happy", "no", "yes", "tired")

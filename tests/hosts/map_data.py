@@ -9,8 +9,8 @@ from typing import Any
 
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.hosts import label_channel
-from llava_face_plugin.hosts.llava_v1_data import FaceDataset
-from llava_face_plugin.hosts.llava_v1_model import build_parser
+from llava_face_plugin.hosts.llava_v1.data import FaceDataset
+from llava_face_plugin.hosts.parsers import build_parser
 
 
 def dataset(base: Path, faces: Path, data: Path, config: FaceConfig, aspect: str) -> tuple[Any, FaceDataset]:

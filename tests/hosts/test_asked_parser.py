@@ -17,7 +17,7 @@ from PIL import Image
 
 from llava_face_plugin.errors import FaceHostError
 from llava_face_plugin.hosts import label_channel
-from llava_face_plugin.hosts.llava_v1_model import build_parser
+from llava_face_plugin.hosts.parsers import build_parser
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable
 

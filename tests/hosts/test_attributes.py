@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.errors import FaceConfigError, FaceDataError, FaceError, FaceHostError
-from llava_face_plugin.hosts import llava_v1_model
+from llava_face_plugin.hosts import attributes as face_attributes
 from llava_face_plugin.hosts.attributes import FaceModel, has_map
+from llava_face_plugin.hosts.llava import causal_lm
 from llava_face_plugin.knowledge.decode import decode
 from llava_face_plugin.maps.files import open_image
+from llava_face_plugin.model_files import read_config, write_config
 from llava_face_plugin.parsing.precomputed import PrecomputedParser
-from llava_face_plugin.switch import disable, enable, read_config, write_config
+from llava_face_plugin.switch import disable, enable
 
 from . import upstream
 
@@ -163,7 +165,8 @@ def test_maps_come_from_a_store_or_the_models_parser(
         parser = config.segmentation.parser
         return None if parser is None else PrecomputedParser(parser.path)
 
-    monkeypatch.setattr(llava_v1_model, "build_parser", build)
+    for module in (face_attributes, causal_lm):
+        monkeypatch.setattr(module, "build_parser", build)
     Image.new("RGB", (40, 30), (9, 9, 9)).save(tmp_path / "stranger.png")
     given = [*pictures, tmp_path / "stranger.png"]
     stored = told(*given, "--model", trained, "--maps", faces)

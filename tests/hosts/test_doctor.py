@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.hosts.doctor import Report, examine
 from llava_face_plugin.hosts.doctor_data import check_data
-from llava_face_plugin.switch import disable, enable, read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
+from llava_face_plugin.switch import disable, enable
 
 from . import upstream
 

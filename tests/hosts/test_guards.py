@@ -11,7 +11,8 @@ import pytest
 
 from llava_face_plugin import guard
 from llava_face_plugin.errors import FaceDataError, FaceHostError
-from llava_face_plugin.switch import enable, read_config, write_config
+from llava_face_plugin.model_files import read_config, write_config
+from llava_face_plugin.switch import enable
 
 from . import upstream
 from .models import load, switched_on

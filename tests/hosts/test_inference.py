@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llava_face_plugin.errors import FaceHostError
-from llava_face_plugin.hosts.llava_v1 import unwrap
+from llava_face_plugin.hosts.llava.gate import unwrap
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable
 

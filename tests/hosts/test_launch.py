@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava_face_plugin.hosts.doctor import examine
-from llava_face_plugin.switch import read_config
+from llava_face_plugin.model_files import read_config
 
 from . import upstream
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llava_face_plugin.hosts import compat
-from llava_face_plugin.switch import read_config
+from llava_face_plugin.model_files import read_config
 
 from . import upstream
 from .models import COMBINATIONS, batch, digest, load, switched_on, without_maps

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from llava_face_plugin.encoders import ENCODERS
-from llava_face_plugin.hosts.llava_v1 import unwrap
+from llava_face_plugin.hosts.llava.gate import unwrap
 from llava_face_plugin.labels import NO_MAP
-from llava_face_plugin.switch import read_config
+from llava_face_plugin.model_files import read_config
 
 from . import upstream
 from .models import COMBINATIONS, FACE, batch, load, switched_on, without_maps

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import mended_torchvision  # noqa: F401 (before transformers)
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 pytest.importorskip("transformers")
 

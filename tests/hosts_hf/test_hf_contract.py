@@ -43,7 +43,8 @@ family_wise = pytest.mark.parametrize("family", FAMILIES)
 
 
 def plain_class(family: str) -> str:
-    return {"llava": "Llava", "llava_next": "LlavaNext", "llava_onevision": "LlavaOnevision"}[family]
+    """``"llava_next"`` -> ``"LlavaNext"``."""
+    return "".join(part.capitalize() for part in family.split("_"))
 
 
 def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

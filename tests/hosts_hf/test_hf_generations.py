@@ -30,8 +30,11 @@ for family in tiny_hf.FAMILIES:
     else:
         model = tiny_hf.load(Path(source, family + "-saved"))
     model.save_pretrained(Path(out, family + "-saved"))
+    inputs = [tiny_hf.batch(family)]
+    if family in tiny_hf.VIDEO_FAMILIES:
+        inputs.append(tiny_hf.video_batch(family))
     with torch.no_grad():
-        torch.save(model(**tiny_hf.batch(family)).logits, Path(out, family + ".pt"))
+        torch.save(torch.cat([model(**x).logits.flatten() for x in inputs]), Path(out, family + ".pt"))
 """
 
 

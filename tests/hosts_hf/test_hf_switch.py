@@ -18,7 +18,7 @@ from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.hosts.doctor import examine
 from llava_face_plugin.switch import disable, enable
 
-from .tiny_hf import FAMILIES, build, load, open_gates, switched_on
+from .tiny_hf import FAMILIES, VIDEO_FAMILIES, build, load, open_gates, switched_on
 
 pytestmark = pytest.mark.contract
 
@@ -38,7 +38,7 @@ def test_enable_and_disable_restore_every_file(root: Path, tmp_path: Path, famil
     assert written["config.json"]["model_type"] == f"face_{family}"
     assert written["config.json"]["architectures"] == [f"Face{before['config.json']['architectures'][0]}"]
     changed = {name for name in written if written[name] != before.get(name)}
-    assert changed == {"config.json"} | ({"processor_config.json"} if family != "llava_onevision" else set())
+    assert changed == {"config.json"} | ({"processor_config.json"} if family not in VIDEO_FAMILIES else set())
     enable(folder)  # once more, with other settings: marks are not doubled
     assert contents(folder)["config.json"]["model_type"] == f"face_{family}"
     assert disable(folder) is True

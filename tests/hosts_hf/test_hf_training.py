@@ -185,30 +185,3 @@ def test_lora_with_the_projector_saved(root: Path, tmp_path: Path, family: str) 
         with model.disable_adapter():
             base = load(switched_on(family, root))(**batch(family)).logits
             assert torch.allclose(model(**batch(family)).logits, base, atol=1e-5)
-
-
-def test_trl(root: Path, tmp_path: Path) -> None:
-    """The real thing, where it is installed."""
-    trl = pytest.importorskip("trl")
-    cls = type("FaceSFTTrainer", (FaceLossMixin, trl.SFTTrainer), {})
-    datasets = pytest.importorskip("datasets")
-    pool = samples()
-    options = {
-        "max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": 0.0,
-        "report_to": [], "use_cpu": True, "bf16": False, "remove_unused_columns": False, "save_strategy": "no",
-        "dataset_kwargs": {"skip_prepare_dataset": True}, "gradient_checkpointing": False, "disable_tqdm": True,
-        "logging_steps": 1,
-    }  # fmt: skip
-    from llava_face_plugin.hosts.hf import FaceLlavaProcessor
-
-    gradients = Gradients()
-    trainer = cls(
-        model=trained_model(root), args=trl.SFTConfig(str(tmp_path), **options),
-        train_dataset=datasets.Dataset.from_list([{"index": i, "messages": []} for i in range(4)]),
-        data_collator=lambda rows: {k: torch.stack([pool[r["index"]][k] for r in rows]) for k in pool[0]},
-        processing_class=FaceLlavaProcessor.from_pretrained(switched_on("llava", root)), callbacks=[gradients],
-    )  # fmt: skip
-    trainer.train()
-    _, expected = train(Trainer, trained_model(root), tmp_path / "plain")
-    for name, grad in knowledge_gradients(expected).items():
-        assert torch.allclose(knowledge_gradients(gradients)[name], grad, rtol=1e-3, atol=1e-6), name

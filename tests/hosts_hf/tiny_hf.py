@@ -1,4 +1,4 @@
-"""Tiny random Llava, LlavaNext and LlavaOnevision directories, and batches for them."""
+"""Tiny random directories of transformers' Llava families, and batches for them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from transformers import (
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextProcessor,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaProcessor,
@@ -31,11 +33,13 @@ from transformers import (
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable
 
-FAMILIES = ("llava", "llava_next", "llava_onevision")
+VIDEO_FAMILIES = ("llava_onevision", "llava_next_video")
+FAMILIES = ("llava", "llava_next", *VIDEO_FAMILIES)
 FACE = "multi_modal_projector.face."
 SIDE, PATCH = 56, 14
 PINPOINTS = [[56, 112], [112, 56], [112, 112]]
-IMAGE_TOKEN = 3
+IMAGE_TOKEN, VIDEO_TOKEN = 3, 4
+FRAMES = 3
 SIZES = ((60, 70), (80, 40), (56, 56))
 """(height, width) of the images of ``batch``."""
 
@@ -55,7 +59,7 @@ def build(family: str, out: Path) -> Path:
             out
         )
     else:
-        tokenizer.save_pretrained(out)  # its processor needs a video processor, and that torchvision
+        tokenizer.save_pretrained(out)  # their processors need a video processor, and that torchvision
     return out
 
 
@@ -91,19 +95,25 @@ def _build_model(family: str) -> Any:
             image_grid_pinpoints=PINPOINTS,
         )  # fmt: skip
         return LlavaNextForConditionalGeneration(config)
+    if family == "llava_next_video":
+        config = LlavaNextVideoConfig(
+            vision_config=CLIPVisionConfig(**vision), text_config=LlamaConfig(**text), image_token_index=IMAGE_TOKEN,
+            video_token_index=VIDEO_TOKEN, image_grid_pinpoints=PINPOINTS,
+        )  # fmt: skip
+        return LlavaNextVideoForConditionalGeneration(config)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**vision, vision_use_head=False),
-        text_config=Qwen2Config(**text, tie_word_embeddings=True), image_token_index=IMAGE_TOKEN, video_token_index=4,
-        image_grid_pinpoints=PINPOINTS, tie_word_embeddings=True,
+        text_config=Qwen2Config(**text, tie_word_embeddings=True), image_token_index=IMAGE_TOKEN,
+        video_token_index=VIDEO_TOKEN, image_grid_pinpoints=PINPOINTS, tie_word_embeddings=True,
     )  # fmt: skip
     return LlavaOnevisionForConditionalGeneration(config)
 
 
-def _tokenizer() -> Any:
+def _tokenizer(cls: Any = PreTrainedTokenizerFast) -> Any:
     words = ["<pad>", "<s>", "</s>", "<image>", "<video>", "<unk>"] + [chr(c) for c in range(33, 127)]
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return PreTrainedTokenizerFast(
+    return cls(
         tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
         additional_special_tokens=["<image>", "<video>"], model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
@@ -150,6 +160,42 @@ def batch(family: str, extra: int = 0, seed: int = 0) -> dict[str, torch.Tensor]
     return {**out, "pixel_values": torch.cat([pixels, maps], dim=-3)}
 
 
+def video_batch(family: str, kinds: tuple[str, ...] = ("video", "video"), seed: int = 0) -> dict[str, torch.Tensor]:
+    """A text for each of ``kinds``, with a place for each "video" or "image" in it.
+
+    The last frame or tile of each has no map, nor has the last of several.
+    """
+    random = torch.Generator().manual_seed(seed)
+    sizes, rows, videos = [], [], 0
+    for kind in kinds:
+        ids = [torch.randint(5, 90, (3,), generator=random)]
+        for word in kind.split():
+            if word == "video":
+                videos += 1
+                count = FRAMES * 4 + (family == "llava_onevision")  # 4: the 4 x 4 patches pooled; its newline
+                ids.append(torch.full((count,), VIDEO_TOKEN))
+            elif word == "image":
+                sizes.append(SIZES[len(sizes)])
+                ids.append(torch.full((_anyres_tokens(family, *sizes[-1]),), IMAGE_TOKEN))
+        rows.append(torch.cat([*ids, torch.randint(5, 90, (5,), generator=random)]))
+    length = max(map(len, rows))
+    ids = torch.stack([torch.nn.functional.pad(row, (length - len(row), 0)) for row in rows])
+    labels = torch.where((ids == IMAGE_TOKEN) | (ids == VIDEO_TOKEN) | (ids == 0), -100, ids)
+    out = {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+    if sizes:
+        out |= {"pixel_values": _pixels((len(sizes), 5), random), "image_sizes": torch.tensor(sizes)}
+    if videos:
+        out["pixel_values_videos"] = _pixels((videos, FRAMES), random)
+    return out
+
+
+def _pixels(leading: tuple[int, ...], random: torch.Generator) -> torch.Tensor:
+    pixels = torch.randn(*leading, 3, SIDE, SIDE, generator=random)
+    maps = torch.randint(0, 19, (*leading, 1, SIDE, SIDE), generator=random).float()
+    maps[1:][-1:] = maps[:, -1] = NO_MAP
+    return torch.cat([pixels, maps], dim=-3)
+
+
 def _anyres_tokens(family: str, height: int, width: int) -> int:
     """How many tokens an image becomes: the base tile, its best grid without padding, and a newline a row."""
     from transformers.image_processing_utils import select_best_resolution
@@ -164,7 +210,7 @@ def _anyres_tokens(family: str, height: int, width: int) -> int:
 
 
 def without_maps(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {**inputs, "pixel_values": inputs["pixel_values"][..., :3, :, :]}
+    return {k: v[..., :3, :, :] if k.startswith("pixel_values") else v for k, v in inputs.items()}
 
 
 def some_attributes(rows: int = 3, columns: int = 20, seed: int = 1) -> torch.Tensor:

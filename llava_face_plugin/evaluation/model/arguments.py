@@ -39,6 +39,8 @@ class Arguments:
     (docs/eval_model.md), else 8 (our default)."""
     cache_mb: int = 256
     """Most memory, in MB of 10^6 bytes, for visual tokens that are kept (our default)."""
+    video_frames: int = 32
+    """Frames a video is shown by, on hosts that read video (as lmms-eval's ``llava_hf``)."""
     attn_implementation: str = "sdpa"
     exact: bool = False
     """One question at a time through the host's own ``generate``: slow, for checks."""
@@ -54,7 +56,7 @@ class Arguments:
                 f"attn_implementation={self.attn_implementation!r}: one of {', '.join(ATTENTION)} (questions that "
                 "share an image need an attention mask of their own, which flash attention does not take)"
             )
-        for name in ("batch_size", "images_per_batch"):
+        for name in ("batch_size", "images_per_batch", "video_frames"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise FaceConfigError(f"{name}={getattr(self, name)}: at least 1")
         if self.cache_mb < 0 or (self.margin is not None and not self.margin >= 0):
@@ -71,7 +73,7 @@ class Arguments:
             raise FaceConfigError("face_llava needs pretrained=DIR, a model directory")
         values = {name: value for name, value in given.items() if value is not None}
         values["pretrained"] = str(values["pretrained"])
-        for name in ("images_per_batch", "cache_mb"):
+        for name in ("images_per_batch", "cache_mb", "video_frames"):
             if name in values:
                 values[name] = _integer(name, values[name])
         values["batch_size"] = _batch_size(values.get("batch_size", 1))

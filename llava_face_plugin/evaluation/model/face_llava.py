@@ -39,6 +39,7 @@ class FaceLlava(lmms):  # type: ignore[misc]
         self.device = arguments.device_for(self.accelerator.local_process_index, self._world_size)
         self.engine = Engine(load_host(arguments, self.device), arguments)
         self.batch_size_per_gpu = arguments.batch_size
+        self._frames = arguments.video_frames if self.engine.host.reads_video else 0
         self._known_images: dict[Any, tuple[ImageRef, ...]] = {}
         self._known_turns: dict[Any, Turns] = {}
 
@@ -50,7 +51,8 @@ class FaceLlava(lmms):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """One result a request, in their order; requests of several tasks may be mixed.
 
-        Raises ``FaceDataError`` for images that cannot be read, for video and audio.
+        Raises ``FaceDataError`` for images and videos that cannot be read, for audio, and for video where the model
+        reads none.
         """
         self._known_images, self._known_turns = {}, {}
         before = self._counts()
@@ -85,17 +87,18 @@ class FaceLlava(lmms):  # type: ignore[misc]
             return doc_to_visual(self.task_dict[task][split][doc_id])
 
         images = self._images(visuals, doc_id, task, split)
-        return Question(self.engine.host.render(context, len(images)), images, Generation.of(generation))
+        kind = images[0].kind if images else "image"
+        return Question(self.engine.host.render(context, len(images), kind), images, Generation.of(generation))
 
     def _images(self, visuals: Callable[[], Any], doc_id: int, task: str, split: str) -> tuple[ImageRef, ...]:
         """The images of a document; those that our question files name are looked at once a task."""
         where = f"task {task}, document {doc_id}"
         names = image_names(self.task_dict[task][split][doc_id])
         if names is None:
-            return from_visuals(visuals(), where, visuals)
+            return from_visuals(visuals(), where, visuals, self._frames)
         key = (task, split, names)
         if key not in self._known_images:
-            self._known_images[key] = from_visuals(visuals(), where, visuals)
+            self._known_images[key] = from_visuals(visuals(), where, visuals, self._frames)
         return self._known_images[key]
 
     def _counts(self) -> tuple[int, int, int]:
@@ -140,7 +143,8 @@ class FaceLlavaChat(FaceLlava):
         known = self._known_turns.get(key)
         if known is None:
             given = messages()
-            images = from_visuals(media(given), f"task {task}, document {doc_id}", lambda: media(messages()))
+            where = f"task {task}, document {doc_id}"
+            images = from_visuals(media(given), where, lambda: media(messages()), self._frames)
             known = Turns(shown(given), images)
             if key and texts(given) == [context]:
                 self._known_turns[key] = known

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ... import guard
 from ...errors import FaceHostError
-from ...switch import read_config
+from ...model_files import read_config
 from .arguments import DTYPES, Arguments
 from .generation import MAX_NEW_TOKENS
 
@@ -25,8 +27,11 @@ HOSTS = ("host_llava_v1", "host_transformers")
 IMAGE = -1
 """In the token ids of a prompt: here the next image goes."""
 
+Visual = Image.Image | np.ndarray
+"""An image, or a video as (frames, H, W, 3) uint8 RGB."""
+
 Message = Mapping[str, Any]
-"""``{"role": ..., "content": [{"type": "text", "text": ...} | {"type": "image"}, ...]}``."""
+"""``{"role": ..., "content": [{"type": "text", "text": ...} | {"type": "image"} | {"type": "video"}, ...]}``."""
 
 
 class Host(Protocol):
@@ -42,17 +47,18 @@ class Host(Protocol):
     eos: frozenset[int]
     limit: int
     """Tokens of a prompt, those of images included, up to which our decoding does as ``generate`` does."""
+    reads_video: bool
     plain_greedy: bool
     """False if the checkpoint's generation_config changes greedy decoding: then only ``generate`` is right."""
 
-    def visual(self, images: Sequence[Image.Image]) -> list[Tensor]:
-        """RGB images -> visual tokens of each, (P, D)."""
+    def visual(self, images: Sequence[Any]) -> list[Tensor]:
+        """RGB images, and videos where the host reads them -> visual tokens of each, (P, D)."""
 
     def embed(self, ids: Tensor) -> Tensor:
         """(...) int64 -> (..., D)."""
 
-    def render(self, question: str, images: int) -> str:
-        """The whole prompt for one question of a simple task."""
+    def render(self, question: str, images: int, kind: str = "image") -> str:
+        """The whole prompt for one question of a simple task, about so many images or (``kind`` video) videos."""
 
     def render_chat(self, messages: Sequence[Message]) -> str:
         """The whole prompt for a conversation of a chat task."""
@@ -63,9 +69,9 @@ class Host(Protocol):
     def text_of(self, ids: Sequence[int]) -> str:
         """The answer's text, without special tokens."""
 
-    def generate(self, prompt: str, images: Sequence[Image.Image], options: Mapping[str, Any]) -> tuple[list[int], int]:
+    def generate(self, prompt: str, images: Sequence[Any], options: Mapping[str, Any]) -> tuple[list[int], int]:
         """New token ids by the host's own ``generate``, from its own preprocessing of text and images; and how many
-        tokens the prompt had, those of images included."""
+        tokens the prompt had, those of images and videos included."""
 
     def notes(self) -> list[str]:
         """What a user should know of the images seen so far, for example how many had no face map."""
@@ -86,7 +92,7 @@ def load_host(arguments: Arguments, device: torch.device) -> Host:
     told = f"model_type {config.get('model_type')!r}, architectures {config.get('architectures')}"
     raise FaceHostError(
         f"{arguments.pretrained}: {told}: not a model that face_llava knows. It loads checkpoints of LLaVA 1.5's own "
-        "package (llava_llama) and of transformers' LlavaForConditionalGeneration (llava)"
+        f"package (llava_llama) and of transformers' own classes ({', '.join(guard.FAMILIES)})"
     )
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from ... import guard
 from ...errors import FaceConfigError, FaceHostError
 from ...hosts.attributes import has_map
-from ...hosts.llava_v1_load import load_llava
-from ...switch import read_config
+from ...hosts.llava import which
+from ...hosts.llava_v1.load import load_llava
+from ...model_files import read_config
 from .arguments import Arguments
 from .caches import starts_with_bos
 from .host import IMAGE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
@@ -26,7 +27,12 @@ TEMPLATE = "vicuna_v1"
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    """By ``config.json``: LLaVA's package writes ``llava_llama``, its first releases ``llava``."""
+    """By ``config.json``: LLaVA's package writes ``llava_llama``, its first releases ``llava``.
+
+    LLaVA-NeXT's, which has the same name, is not read here.
+    """
+    if which.kind() == "llava_next":
+        return False
     return config.get("model_type") in ("llava_llama", "llava") and "text_config" not in config
 
 
@@ -59,6 +65,7 @@ class LlavaV1:
         self.plain_greedy = decodes_plainly(model.generation_config)
         longest = getattr(model.config, "tokenizer_model_max_length", None)
         self.limit = min(longest_prompt(model.config), longest or 1 << 60)
+        self.reads_video = False
         self.face = bool(getattr(type(model), "is_face_model", False))
         self._has_map: dict[str, bool] = {}
 
@@ -80,7 +87,7 @@ class LlavaV1:
         embedded: Tensor = self.decoder.embed_tokens(ids)
         return embedded
 
-    def render(self, question: str, images: int) -> str:
+    def render(self, question: str, images: int, kind: str = "image") -> str:
         if images and PLACE not in question:
             question = " ".join([PLACE] * images) + "\n" + question
         return self._rendered([("user", question)])

@@ -1,4 +1,4 @@
-"""transformers' own ``LlavaForConditionalGeneration`` (llava-hf/llava-1.5-7b-hf and its like), face mode on or off."""
+"""transformers' own Llava, LlavaNext, LlavaOnevision and LlavaNextVideo (llava-hf's checkpoints), face mode or not."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ... import guard
 from ...errors import FaceHostError
-from ...switch import read_config
+from ...model_files import read_config
 from .arguments import Arguments
 from .caches import release
-from .host import IMAGE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
+from .host import IMAGE, Host, Message, Visual, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
 
-PLACE = "<image>"
-FACE_TYPE = "face_llava"
-"""``model_type`` of a checkpoint with face mode on (``hosts/hf``)."""
+PLACE, VIDEO_PLACE = "<image>", "<video>"
+
+_VISION = ("pixel_values", "image_sizes")
+"""What ``get_image_features`` takes of a processor's output."""
 
 VICUNA = (
     "{% for message in messages %}{% if loop.index0 == 0 %}A chat between a curious user and an artificial "
@@ -34,18 +37,22 @@ VICUNA = (
 
 def matches(config: Mapping[str, Any]) -> bool:
     """By ``config.json``."""
-    return config.get("model_type") in ("llava", FACE_TYPE) and "text_config" in config
+    return guard.transformers_family(config) is not None
 
 
 def load(arguments: Arguments, device: torch.device) -> Host:
-    """Raises ``FaceHostError`` if transformers cannot load the directory or is too old, or the tower is Pixtral's."""
+    """Raises ``FaceHostError`` if transformers cannot load the directory or is too old, if torchvision is missing where
+    the processor reads videos, too, or if the tower is Pixtral's."""
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     where = arguments.pretrained
-    if read_config(Path(where)).get("model_type") == FACE_TYPE:
+    raw = read_config(Path(where))
+    if guard.is_on(raw):
         from ...hosts import hf  # noqa: F401 (registers the face classes)
-    if release() < (4, 52):
-        raise FaceHostError(f"{where}: transformers' own LLaVA needs transformers 4.52 or newer")
+    family = guard.transformers_family(raw)
+    lowest = (4, 52) if family == "llava" else (4, 55)
+    if release() < lowest:
+        raise FaceHostError(f"{where}: {family} needs transformers {lowest[0]}.{lowest[1]} or newer")
     if arguments.model_base is not None:
         raise FaceHostError(f"{where}: model_base is for outputs of LLaVA's own training, not for transformers' models")
     try:
@@ -58,7 +65,7 @@ def load(arguments: Arguments, device: torch.device) -> Host:
             where, torch_dtype=dtype, attn_implementation=arguments.attn_implementation
         )
         processor = AutoProcessor.from_pretrained(where)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise FaceHostError(f"{where}: transformers cannot load it: {error}") from error
     return TransformersLlava(model.to(device).eval(), processor, device, dtype, Path(where).name)
 
@@ -73,33 +80,52 @@ class TransformersLlava:
         self.eos = eos_of(model, self.tokenizer)
         self.plain_greedy = decodes_plainly(model.generation_config)
         self.limit = longest_prompt(model.config.text_config)
-        self._place = self.tokenizer.convert_tokens_to_ids(PLACE)
+        self.reads_video = hasattr(processor, "video_processor")
+        self._places = {self.tokenizer.convert_tokens_to_ids(place) for place in self._marks}
+
+    @property
+    def _marks(self) -> tuple[str, ...]:
+        return (PLACE, VIDEO_PLACE) if self.reads_video else (PLACE,)
 
     @torch.inference_mode()
-    def visual(self, images: Sequence[Image.Image]) -> list[Tensor]:
+    def visual(self, images: Sequence[Visual]) -> list[Tensor]:
+        pictures = iter(self._of_images([image for image in images if isinstance(image, Image.Image)]))
+        return [next(pictures) if isinstance(one, Image.Image) else self._of_video(one) for one in images]
+
+    def _of_images(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        if not images:
+            return []
         rgb = [eight_bit(image) for image in images]
         # The whole processor and not its image processor alone: in face mode it adds the label maps.
-        pixels = self.processor(images=rgb, text=[PLACE] * len(rgb), return_tensors="pt")["pixel_values"]
-        # In 5.x an output object, before it a list or tensor
-        tokens = self._image_features(pixel_values=pixels.to(self.device, self.dtype))
+        asked = {"images": rgb, "text": [PLACE] * len(rgb), "padding": True, "return_tensors": "pt"}
+        inputs = self.processor(**asked).to(self.device, self.dtype)
+        # In 5.x an output object, before it a list or tensor; of an image's tiles the tokens that go into the prompt
+        given = {name: inputs[name] for name in _VISION if name in inputs}
+        tokens = self.model.get_image_features(**given, **self._which_features)
         return list(getattr(tokens, "pooler_output", tokens))
 
+    def _of_video(self, clip: np.ndarray) -> Tensor:
+        inputs = self.processor(videos=[clip], text=[VIDEO_PLACE], return_tensors="pt").to(self.device, self.dtype)
+        found = self.model.get_video_features(inputs["pixel_values_videos"], **self._which_features)
+        found = getattr(found, "pooler_output", found)
+        tokens = torch.cat([one.flatten(0, -2) for one in found])
+        places = int((inputs["input_ids"] == self.tokenizer.convert_tokens_to_ids(VIDEO_PLACE)).sum())
+        if len(tokens) < places:  # OneVision's end of a video: some releases add it later, in their forward
+            tokens = torch.cat([tokens, self.model.model.image_newline[None].to(tokens)])
+        return tokens
+
     @functools.cached_property
-    def _image_features(self) -> Any:
-        config = self.model.config
-        return functools.partial(
-            self.model.get_image_features,
-            vision_feature_layer=config.vision_feature_layer,
-            vision_feature_select_strategy=config.vision_feature_select_strategy,
-        )
+    def _which_features(self) -> dict[str, Any]:
+        names = ("vision_feature_layer", "vision_feature_select_strategy")
+        return {name: getattr(self.model.config, name) for name in names}
 
     def embed(self, ids: Tensor) -> Tensor:
         embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded
 
-    def render(self, question: str, images: int) -> str:
-        if images and PLACE not in question:
-            question = " ".join([PLACE] * images) + "\n" + question
+    def render(self, question: str, images: int, kind: str = "image") -> str:
+        if images and f"<{kind}>" not in question:
+            question = " ".join([f"<{kind}>"] * images) + "\n" + question
         return self._apply(self._template, [{"role": "user", "content": question}])
 
     def render_chat(self, messages: Sequence[Message]) -> str:
@@ -119,17 +145,20 @@ class TransformersLlava:
         return rendered
 
     def tokenize(self, prompt: str) -> list[int]:
-        return [IMAGE if token == self._place else token for token in self.tokenizer(prompt)["input_ids"]]
+        return [IMAGE if token in self._places else token for token in self.tokenizer(prompt)["input_ids"]]
 
     def text_of(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
     @torch.inference_mode()
-    def generate(self, prompt: str, images: Sequence[Image.Image], options: Mapping[str, Any]) -> tuple[list[int], int]:
+    def generate(self, prompt: str, images: Sequence[Visual], options: Mapping[str, Any]) -> tuple[list[int], int]:
         """As lmms-eval's ``llava_hf`` asks."""
-        rgb = [eight_bit(image) for image in images]
-        inputs = self.processor(images=rgb or None, text=prompt, return_tensors="pt").to(self.device, self.dtype)
+        rgb = [eight_bit(image) for image in images if isinstance(image, Image.Image)]
+        clips = [clip for clip in images if not isinstance(clip, Image.Image)]
+        videos = {"videos": clips} if clips else {}
+        asked = {"images": rgb or None, "text": prompt, "return_tensors": "pt", **videos}
+        inputs = self.processor(**asked).to(self.device, self.dtype)
         length = inputs["input_ids"].shape[1]
         sampling = {} if options.get("do_sample") else {"temperature": None, "top_p": None, "top_k": None}
         eos = sorted(self.eos) or None
@@ -141,13 +170,13 @@ class TransformersLlava:
 
 
 def flat(content: str | Sequence[Mapping[str, Any]]) -> str:
-    """A message's parts as one text: images that follow each other as "<image> <image>\\n"."""
+    """A message's parts as one text: images that follow each other as "<image> <image>\\n", and videos likewise."""
     if isinstance(content, str):
         return content
     out, kinds = "", [part["type"] for part in content]
     for part, after in zip(content, [*kinds[1:], "end"], strict=True):
-        if part["type"] == "image":
-            out += PLACE + (" " if after == "image" else "\n")
-        else:
+        if part["type"] == "text":
             out += part["text"]
+        else:
+            out += f"<{part['type']}>" + (" " if after == part["type"] else "\n")
     return out

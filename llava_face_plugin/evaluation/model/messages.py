@@ -41,12 +41,12 @@ def texts(turns: Sequence[Message]) -> list[str]:
 
 
 def shown(turns: Sequence[Message]) -> Sequence[Message]:
-    """The turns without pixels; video and audio were refused before."""
+    """The turns without pixels; audio, and video where the host reads none, were refused before."""
     return [{"role": turn["role"], "content": [_shown(part) for part in turn["content"]]} for turn in turns]
 
 
 def _shown(part: Message) -> Message:
-    return part if part["type"] == "text" else {"type": "image"}
+    return part if part["type"] == "text" else {"type": part["type"]}
 
 
 def _with(part: Message, text: str) -> Message:

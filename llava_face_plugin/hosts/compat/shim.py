@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from ..patching import Patches
 
-Moment = Literal["models", "before_trainer", "trainer"]
+Moment = Literal["before_llava", "models", "before_trainer", "trainer"]
 
 
 @dataclass(frozen=True)
 class Shim:
-    """One break of llava 1.2.2 and its mend."""
+    """One break of upstream and its mend."""
 
     key: str
     where: str

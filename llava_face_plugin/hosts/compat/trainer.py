@@ -178,7 +178,8 @@ def _mend_empty_groups() -> None:
 
     def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
         optimizer = original(self, *args, **kwargs)
-        if self.is_deepspeed_enabled:
+        # accelerate's stand-in for an optimizer that deepspeed itself makes has no groups yet.
+        if self.is_deepspeed_enabled and hasattr(optimizer, "param_groups"):
             # In place: accelerate and the scheduler may hold this very list.
             optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
         return optimizer

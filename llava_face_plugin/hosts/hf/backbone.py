@@ -1,8 +1,8 @@
 """``FaceBackbone``: the mixin that gives a Llava backbone of transformers its face branch.
 
-The label map rides as the 4th channel of ``pixel_values``. Just before the vision tower a hook takes it off, and just
-before the projector another hands it on: whatever upstream does in between (tiles, packing, ``generate()``, caches)
-stays as it is. The branch hangs under ``multi_modal_projector.face``.
+The label map rides as the 4th channel of ``pixel_values`` and ``pixel_values_videos``. Just before the vision tower a
+hook takes it off, and just before the projector another hands it on: whatever upstream does in between (tiles, packing,
+``generate()``, caches) stays as it is. The branch hangs under ``multi_modal_projector.face``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,28 @@ from torch import Tensor, nn
 
 from ...config import FaceConfig
 from ...encoders.backbones import FrozenVit
-from ...errors import FaceDataError, FaceHostError
+from ...errors import FaceHostError
 from ...labels import NO_MAP
 from .. import label_channel
+from ..knowledge_losses import knowledge_losses
+from .carried import NotCopied
 from .palette import read_palette
-from .projector import FaceMultiModalProjector, start_fresh
+from .projector import FaceMultiModalProjector, check_whole, refuse_quantised, start_fresh
 
 
-class FaceFromPretrained:
+class FaceFromPretrained(NotCopied):
     """Nothing but face weights may be missing from a checkpoint; those that are start fresh, gates closed."""
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As upstream's. Raises ``FaceHostError`` if other weights are missing, which upstream leaves random."""
+        """As upstream's.
+
+        Raises ``FaceHostError`` if other weights are missing, which upstream leaves random, and for a projector in 4 or
+        8 bits.
+        """
+        refuse_quantised(cls, args, kwargs)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        check_whole(model)
         start_fresh(model, info["missing_keys"])
         return (model, info) if output_loading_info else model
 
@@ -106,9 +114,9 @@ class FaceBackbone(FaceFromPretrained):
         return self._own_vit(rgb) if self._own_vit is not None else read_palette(self, rgb)
 
     def _keep(self, tokens: Tensor) -> None:
-        """(B, P, D) fused tokens of whole images, which the knowledge head looks at."""
+        """(B, P, D) fused tokens of whole images or videos, whose mean (B, 1, D) the knowledge head looks at."""
         if self._fused is not None:
-            self._fused.append(tokens)
+            self._fused.append(tokens.mean(dim=1, keepdim=True))  # P differs between images and videos
 
     @contextmanager
     def _collect_fused(self) -> Iterator[list[Tensor]]:
@@ -123,6 +131,9 @@ class FaceBackbone(FaceFromPretrained):
 
     def forward(self, *args: Any, face_attributes: Tensor | None = None, **kwargs: Any) -> Any:
         """As upstream's, plus ``face_attributes`` (B, A) int8: 1, 0 or -1 = unknown, a row for each image.
+
+        Rows: first the images in the order of ``pixel_values``, then the videos in that of ``pixel_values_videos``,
+        whichever texts they stand in (in this order upstream encodes them).
 
         The output has ``face_loss`` = w_b L_bce + w_c L_c and its parts ``face_losses``, in training or where
         attributes are given. It is for the caller to add: ``Face...ForConditionalGeneration`` and ``FaceLossMixin``
@@ -170,16 +181,8 @@ class FaceBackbone(FaceFromPretrained):
         return head(tokens, prompts)
 
     def _knowledge_losses(self, tokens: Tensor, attributes: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.attribute_logits(tokens)
-        if attributes is None:
-            attributes = torch.full(logits.shape, -1, dtype=torch.int8, device=logits.device)
-        if attributes.shape != logits.shape:
-            raise FaceDataError(
-                f"face_attributes has shape {tuple(attributes.shape)}, but the batch has {logits.shape[0]} images and "
-                f"the knowledge {logits.shape[1]} attributes; a row for each image is needed"
-            )
         head = self.multi_modal_projector.face.knowledge
-        losses = head.losses(logits, attributes.to(logits.device))
+        losses = knowledge_losses(head, self.attribute_logits(tokens), attributes)
         return head.weighted(losses), losses
 
 
@@ -198,6 +201,32 @@ class FaceTiles(FaceBackbone):
                 f"face.fusion.type {face.config.fusion.type!r} adds tokens, but {self.config.model_type} lays its "
                 "tiles out by their number of tokens: use gated_add or channel"
             )
+
+
+class FaceVideos(FaceTiles):
+    """Anyres images and videos: every frame has its map; the knowledge head looks at the mean over all frames.
+
+    Each frame is fused on the patches that upstream hands to its projector: OneVision pools after it, so all of them;
+    LLaVA-NeXT-Video before it, so the pooled ones.
+    """
+
+    def get_video_features(self, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's; pixels (B, frames, 3 or 4, H, W), the 4th channel part ids."""
+        # Its name differs between releases.
+        pixels = args[0] if args else next(value for name, value in kwargs.items() if name.startswith("pixel_values"))
+        with self._label_maps(), self._frames_kept(len(pixels)):
+            return super().get_video_features(*args, **kwargs)  # type: ignore[misc]
+
+    @contextmanager
+    def _frames_kept(self, videos: int) -> Iterator[None]:
+        def keep(projector: nn.Module, args: tuple[Any, ...], tokens: Tensor) -> None:
+            self._keep(tokens.unflatten(0, (videos, -1)).flatten(1, 2))
+
+        handle = self.multi_modal_projector.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 def take_loss(outputs: list[Any]) -> Tensor | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import LlavaConfig, LlavaNextConfig, LlavaOnevisionConfig
+from transformers import LlavaConfig, LlavaNextConfig, LlavaNextVideoConfig, LlavaOnevisionConfig
 
 from ...config import KEY, FaceConfig
+from .carried import CarriedConfig
 
 # What a Trainer must not collect from the outputs in an evaluation: sizes differ from batch to batch.
 _IGNORED = ["past_key_values", "image_hidden_states", "video_hidden_states"]
@@ -16,7 +17,7 @@ _IGNORED = ["past_key_values", "image_hidden_states", "video_hidden_states"]
 # 5.x looks its conversion of weights up by it.
 
 
-class FaceLlavaConfig(LlavaConfig):
+class FaceLlavaConfig(CarriedConfig, LlavaConfig):
     """LLaVA 1.5. ``face`` is the block that ``FaceConfig`` describes; None or ``enabled: false`` is plain LLaVA.
 
     Raises ``FaceConfigError`` for a block that is wrong, naming its keys.
@@ -31,7 +32,7 @@ class FaceLlavaConfig(LlavaConfig):
         self.face = checked(face)
 
 
-class FaceLlavaNextConfig(LlavaNextConfig):
+class FaceLlavaNextConfig(CarriedConfig, LlavaNextConfig):
     """LLaVA-NeXT (1.6), as ``FaceLlavaConfig``."""
 
     model_type = "face_llava_next"
@@ -43,10 +44,22 @@ class FaceLlavaNextConfig(LlavaNextConfig):
         self.face = checked(face)
 
 
-class FaceLlavaOnevisionConfig(LlavaOnevisionConfig):
+class FaceLlavaOnevisionConfig(CarriedConfig, LlavaOnevisionConfig):
     """LLaVA-OneVision, as ``FaceLlavaConfig``."""
 
     model_type = "face_llava_onevision"
+    keys_to_ignore_at_inference = _IGNORED
+
+    def __init__(self, face: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        kwargs.pop("model_type", None)
+        super().__init__(**kwargs)
+        self.face = checked(face)
+
+
+class FaceLlavaNextVideoConfig(CarriedConfig, LlavaNextVideoConfig):
+    """LLaVA-NeXT-Video, as ``FaceLlavaConfig``."""
+
+    model_type = "face_llava_next_video"
     keys_to_ignore_at_inference = _IGNORED
 
     def __init__(self, face: dict[str, Any] | None = None, **kwargs: Any) -> None:

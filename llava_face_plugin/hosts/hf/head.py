@@ -13,6 +13,9 @@ from transformers import PreTrainedModel
 from ...errors import FaceHostError
 from .backbone import FaceFromPretrained, take_loss
 
+# Some of 4.x want them said.
+_WHICH_FEATURES = ("vision_feature_layer", "vision_feature_select_strategy")
+
 
 class FaceHead(FaceFromPretrained):
     """Mixin over ``LlavaForConditionalGeneration`` and its kin: L = L_lm + w_b L_bce + w_c L_c."""
@@ -21,7 +24,9 @@ class FaceHead(FaceFromPretrained):
     accepts_loss_kwargs = False
     _no_split_modules: ClassVar[list[str]] = ["FaceMultiModalProjector"]
     backbone_class: Any
-    post_init: Any  # upstream's
+    # Upstream's.
+    config: Any
+    post_init: Any
 
     def __init__(self, config: Any) -> None:
         # Not upstream's own constructor, which would build the plain backbone first.
@@ -48,14 +53,22 @@ class FaceHead(FaceFromPretrained):
         return output
 
     @torch.no_grad()
-    def attribute_probabilities(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
-        """Preprocessed images -> (B, A) float32 probabilities in [0, 1], in the order of ``knowledge.vocabulary``.
+    def attribute_probabilities(
+        self, pixel_values: Tensor | None = None, pixel_values_videos: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Preprocessed images and videos -> (B, A) float32 probabilities in [0, 1].
 
-        ``kwargs`` are what else the processor made for images (``image_sizes``, ...). Raises ``FaceHostError``
-        without knowledge.
+        Rows: the images, then the videos; columns in the order of ``knowledge.vocabulary``. ``kwargs`` are what else
+        the processor made for images (``image_sizes``, ...). Raises ``FaceHostError`` without knowledge.
         """
         if self.model.face_config is None or self.model.face_config.knowledge is None:
             raise FaceHostError("this model has no knowledge block: enable face mode with --knowledge FILE")
         with self.model._collect_fused() as fused:
-            self.model.get_image_features(pixel_values, **kwargs)
+            if pixel_values is not None:
+                self.model.get_image_features(pixel_values, **kwargs)
+            if pixel_values_videos is not None:
+                which = {name: getattr(self.config, name) for name in _WHICH_FEATURES}
+                self.model.get_video_features(pixel_values_videos, **which)
+        if not fused:
+            raise FaceHostError("there is no image and no video: give pixel_values or pixel_values_videos")
         return self.model.attribute_logits(torch.cat(fused)).sigmoid()

@@ -18,6 +18,14 @@ from ...maps.lookup import Maps, open_maps
 from ...parsing.base import Parser
 from ..parsers import build_parser
 
+AS_IDS = {
+    "resample": Image.Resampling.NEAREST,
+    "do_rescale": False,
+    "do_normalize": False,
+    "return_tensors": "pt",
+}
+"""Has an image or video processor treat pictures of ids as such."""
+
 
 class MapSource:
     """Store and parser of a ``face`` block, opened at first need; None: neither."""
@@ -31,18 +39,24 @@ class MapSource:
         """Without what it has opened, which a worker process opens for itself."""
         return {"config": self.config, "_maps": None, "_parser": None}
 
-    def of(self, images: Sequence[Any], given: Any) -> list[np.ndarray | None]:
-        """One (H, W) uint8 map for each image, None where nothing is known.
+    @property
+    def parses(self) -> bool:
+        """Whether a parser is configured, which is shown the images without a map."""
+        return self.config is not None and self.config.segmentation.parser is not None
+
+    def of(self, images: Sequence[Any], given: Any, names: Sequence[str] = ()) -> list[np.ndarray | None]:
+        """One (H, W) uint8 map for each image, None where nothing is known. ``names``: what an error calls each map.
 
         Raises ``FaceDataError`` if the numbers differ or a map does not fit its image, naming the map.
         """
         each = list(given) if isinstance(given, list | tuple) else [given] * (1 if given is not None else len(images))
         if len(each) != len(images):
             raise FaceDataError(f"{len(each)} segmentation_maps for {len(images)} images; give None for one without")
-        maps = [None if one is None else self._read(one, f"segmentation_maps[{i}]") for i, one in enumerate(each)]
+        names = names or [f"segmentation_maps[{index}]" for index in range(len(each))]
+        maps = [None if one is None else self._read(one, name) for one, name in zip(each, names, strict=True)]
         for index, (labels, image) in enumerate(zip(maps, images, strict=True)):
             if labels is not None:
-                _check_shape(labels, image, each[index], f"segmentation_maps[{index}]")
+                _check_shape(labels, image, each[index], names[index])
         return self._parsed(images, maps)
 
     def _read(self, one: Any, where: str) -> np.ndarray | None:
@@ -76,7 +90,7 @@ class MapSource:
     def _parsed(self, images: Sequence[Any], maps: list[np.ndarray | None]) -> list[np.ndarray | None]:
         """The gaps filled by the parser, if one is configured."""
         gaps = [index for index, labels in enumerate(maps) if labels is None]
-        if not gaps or self.config is None or self.config.segmentation.parser is None:
+        if not gaps or self.config is None or not self.parses:
             return maps
         if self._parser is None:
             self._parser = build_parser(self.config)
@@ -93,6 +107,17 @@ def _check_shape(labels: np.ndarray, image: Any, given: Any, where: str) -> None
         raise FaceDataError(
             f"{where}{name}: the map is {labels.shape[1]}x{labels.shape[0]}, its image {width}x{height}: another shape"
         )
+
+
+def as_picture(labels: np.ndarray | None, image: Any) -> Image.Image:
+    """(H, W) ids as a gray RGB picture of the image's own size, for an image or video processor; None: all 0."""
+    height, width = size_of(image)
+    if labels is None:
+        return Image.new("RGB", (width, height))
+    picture = Image.fromarray(labels)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.NEAREST)
+    return picture.convert("RGB")
 
 
 def _rgb(image: Any) -> Image.Image:

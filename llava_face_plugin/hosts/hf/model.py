@@ -1,4 +1,4 @@
-"""Llava, LlavaNext and LlavaOnevision with the face branch: the mixins over transformers' own classes."""
+"""Llava, LlavaNext, LlavaOnevision and LlavaNextVideo with the face branch: mixins over transformers' own classes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from transformers import (
     LlavaModel,
     LlavaNextForConditionalGeneration,
     LlavaNextModel,
+    LlavaNextVideoForConditionalGeneration,
+    LlavaNextVideoModel,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionModel,
 )
 from transformers.models.llava.modeling_llava import LlavaModelOutputWithPast
 from transformers.models.llava_next.modeling_llava_next import LlavaNextModelOutputWithPast
+from transformers.models.llava_next_video.modeling_llava_next_video import LlavaNextVideoModelOutputWithPast
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModelOutputWithPast
 
-from .backbone import FaceBackbone, FaceTiles
-from .config import FaceLlavaConfig, FaceLlavaNextConfig, FaceLlavaOnevisionConfig
+from .backbone import FaceBackbone, FaceTiles, FaceVideos
+from .config import FaceLlavaConfig, FaceLlavaNextConfig, FaceLlavaNextVideoConfig, FaceLlavaOnevisionConfig
 from .head import FaceHead
 
 
@@ -65,6 +68,14 @@ class FaceLlavaOnevisionOutput(LlavaOnevisionModelOutputWithPast):
     face_losses: dict[str, Tensor] | None = None
 
 
+@dataclass
+class FaceLlavaNextVideoOutput(LlavaNextVideoModelOutputWithPast):
+    """As ``FaceLlavaOutput``."""
+
+    face_loss: Tensor | None = None
+    face_losses: dict[str, Tensor] | None = None
+
+
 class FaceLlavaModel(FaceBackbone, LlavaModel):  # type: ignore[misc]
     """LLaVA 1.5's backbone with the face branch."""
 
@@ -90,19 +101,24 @@ class FaceLlavaNextModel(FaceTiles, LlavaNextModel):  # type: ignore[misc]
     get_image_features = signed(FaceBackbone.get_image_features, LlavaNextModel.get_image_features)
 
 
-class FaceLlavaOnevisionModel(FaceTiles, LlavaOnevisionModel):  # type: ignore[misc]
+class FaceLlavaOnevisionModel(FaceVideos, LlavaOnevisionModel):  # type: ignore[misc]
     """LLaVA-OneVision's backbone with the face branch."""
 
     config_class = FaceLlavaOnevisionConfig  # type: ignore[assignment]
     output_class = FaceLlavaOnevisionOutput
     forward = signed(FaceBackbone.forward, LlavaOnevisionModel.forward, "face_attributes")
     get_image_features = signed(FaceBackbone.get_image_features, LlavaOnevisionModel.get_image_features)
+    get_video_features = signed(FaceVideos.get_video_features, LlavaOnevisionModel.get_video_features)
 
-    def _video_features(self, *args: Any, **kwargs: Any) -> Any:
-        with self._label_maps():
-            return LlavaOnevisionModel.get_video_features(self, *args, **kwargs)
 
-    get_video_features = signed(_video_features, LlavaOnevisionModel.get_video_features)
+class FaceLlavaNextVideoModel(FaceVideos, LlavaNextVideoModel):  # type: ignore[misc]
+    """LLaVA-NeXT-Video's backbone with the face branch."""
+
+    config_class = FaceLlavaNextVideoConfig  # type: ignore[assignment]
+    output_class = FaceLlavaNextVideoOutput
+    forward = signed(FaceBackbone.forward, LlavaNextVideoModel.forward, "face_attributes")
+    get_image_features = signed(FaceBackbone.get_image_features, LlavaNextVideoModel.get_image_features)
+    get_video_features = signed(FaceVideos.get_video_features, LlavaNextVideoModel.get_video_features)
 
 
 class FaceLlavaForConditionalGeneration(FaceHead, LlavaForConditionalGeneration):  # type: ignore[misc]
@@ -127,3 +143,11 @@ class FaceLlavaOnevisionForConditionalGeneration(FaceHead, LlavaOnevisionForCond
     config_class = FaceLlavaOnevisionConfig  # type: ignore[assignment]
     backbone_class = FaceLlavaOnevisionModel
     forward = signed(FaceHead.forward, LlavaOnevisionForConditionalGeneration.forward, "face_attributes")
+
+
+class FaceLlavaNextVideoForConditionalGeneration(FaceHead, LlavaNextVideoForConditionalGeneration):  # type: ignore[misc]
+    """LLaVA-NeXT-Video with the face branch."""
+
+    config_class = FaceLlavaNextVideoConfig  # type: ignore[assignment]
+    backbone_class = FaceLlavaNextVideoModel
+    forward = signed(FaceHead.forward, LlavaNextVideoForConditionalGeneration.forward, "face_attributes")

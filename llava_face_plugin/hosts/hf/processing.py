@@ -1,43 +1,48 @@
-"""Processors with ``segmentation_maps``: the map as 4th channel of ``pixel_values``, in the image's own geometry."""
+"""Processors with ``segmentation_maps``: the map as 4th channel of the pixels, in the geometry of its image."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from transformers import LlavaNextProcessor, LlavaOnevisionProcessor, LlavaProcessor, PretrainedConfig
+from transformers import (
+    LlavaNextProcessor,
+    LlavaNextVideoProcessor,
+    LlavaOnevisionProcessor,
+    LlavaProcessor,
+    PretrainedConfig,
+)
 from transformers.image_utils import load_image, make_flat_list_of_images
 
 from ...config import FaceConfig
+from ...errors import FaceDataError
 from ...fusion import FUSIONS
 from ...labels import NO_MAP
+from ...model_files import mark_code
 from .. import label_channel
-from .maps import MapSource, size_of
+from . import videos as video_maps
+from .carried import NotCopied, brings_code
+from .maps import AS_IDS, MapSource, as_picture
 
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _GEOMETRY = (
     "do_resize", "size", "do_center_crop", "crop_size", "do_pad", "image_grid_pinpoints", "do_convert_rgb",
-    "images_kwargs",
 )  # fmt: skip
-_AS_IDS = {
-    "resample": Image.Resampling.NEAREST,
-    "do_rescale": False,
-    "do_normalize": False,
-    "return_tensors": "pt",
-}
 
 
-class FaceProcessor:
+class FaceProcessor(NotCopied):
     """Mixin over ``LlavaProcessor`` and its kin. ``from_pretrained`` reads the model's ``face`` block."""
 
     face_config: FaceConfig | None = None
     map_source: MapSource | None = None
+    brings_code = False
+    """Whether its directory has ``auto_map``."""
     image_processor: Any  # upstream's
 
     @classmethod
@@ -50,7 +55,15 @@ class FaceProcessor:
         except OSError:  # a folder with a processor alone
             return processor
         processor.use(FaceConfig.of(config, str(pretrained_model_name_or_path)))
+        processor.brings_code = brings_code(config)
         return processor
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's, with what ``auto_map`` needs."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        if self.brings_code:
+            mark_code(Path(save_directory), type(self).__name__, on=True)
+        return saved
 
     def use(self, face_config: FaceConfig | None) -> None:
         """Takes the parser and the map store of this block from now on; None: neither."""
@@ -74,7 +87,7 @@ class FaceProcessor:
         if "pixel_values" in batch:
             source = self.map_source or MapSource(None)
             maps = source.of(_flat(images), segmentation_maps)
-            geometry = {key: kwargs[key] for key in _GEOMETRY if key in kwargs}
+            geometry = {key: value for key, value in _options(kwargs, "images").items() if key in _GEOMETRY}
             channel = self._as_images(images, maps, geometry)
             batch["pixel_values"] = _joined(batch["pixel_values"], channel)
         return batch
@@ -87,18 +100,66 @@ class FaceProcessor:
         if all(labels is None for labels in maps):
             return None
         flat = _flat(images)
-        pictures = iter([_picture(labels, image) for labels, image in zip(maps, flat, strict=True)])
+        pictures = iter([as_picture(labels, image) for labels, image in zip(maps, flat, strict=True)])
         nested = isinstance(images, list | tuple) and images and isinstance(images[0], list | tuple)
         # Nesting tells LLaVA-OneVision's processor how many images a sample has, and so how to cut them.
         as_given = [[next(pictures) for _ in sample] for sample in images] if nested else list(pictures)
         processor = copy.copy(self.image_processor)
         # Some pad with their mean colour. A map's padding is background, as in LLaVA 1.5's own image processing.
         processor.image_mean = [0.0, 0.0, 0.0]
-        channel = processor(as_given, **{**geometry, **_AS_IDS})["pixel_values"][..., 0, :, :].round()
+        channel = processor(as_given, **{**geometry, **AS_IDS})["pixel_values"][..., 0, :, :].round()
         for index, labels in enumerate(maps):
             if labels is None:
                 channel[index] = NO_MAP  # the padding too
         return channel
+
+
+class FaceVideoProcessor(FaceProcessor):
+    """Mixin over the processors that read videos, too."""
+
+    video_processor: Any  # upstream's
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: Any = None,
+        segmentation_maps: Any = None,
+        video_segmentation_maps: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As ``FaceProcessor``'s, and ``pixel_values_videos`` (B, frames, 4, H, W).
+
+        Args:
+            video_segmentation_maps: a list with one item for each video: None; a list with one map for each frame of
+                the video as it was given, None where there is none, maps as in ``segmentation_maps``; or an array or
+                tensor (frames, H, W) of ids. For one video the array alone will do. Where the video processor takes
+                some of the frames, their maps are taken. Frames without one are shown to
+                ``face.segmentation.parser``, each of those that are taken.
+
+        Raises ``FaceDataError`` as ``FaceProcessor``'s, and where a video has not as many maps as frames.
+        """
+        source = self.map_source or MapSource(None)
+        videos: Any = kwargs.get("videos")
+        if videos is None and video_segmentation_maps is not None:
+            raise FaceDataError("video_segmentation_maps were given, but no videos")
+        mapped = videos is not None and (video_segmentation_maps is not None or source.parses)
+        if mapped:
+            videos, known = video_maps.decoded(videos, self.video_processor)
+            kwargs = {**kwargs, "videos": videos, **known}
+        batch = super().__call__(images, text, segmentation_maps, **kwargs)
+        if "pixel_values_videos" in batch:
+            pixels = batch["pixel_values_videos"]
+            channels: list[Tensor | None] = [None] * len(pixels)
+            if mapped:
+                options = _options(kwargs, "videos")
+                channels = video_maps.channels(videos, video_segmentation_maps, self.video_processor, source, options)
+            batch["pixel_values_videos"] = video_maps.joined(pixels, channels)
+        return batch
+
+
+def _options(kwargs: dict[str, Any], modality: str) -> dict[str, Any]:
+    """What the processor of images or videos was called with, through the whole processor's arguments."""
+    return {**kwargs, **(kwargs.get(f"{modality}_kwargs") or {})}
 
 
 def _loaded(images: Any) -> Any:
@@ -111,17 +172,6 @@ def _loaded(images: Any) -> Any:
 def _flat(images: Any) -> list[Any]:
     """One list, whether it was one image, a list, or a list for each sample."""
     return list(make_flat_list_of_images(images))  # type: ignore[arg-type]
-
-
-def _picture(labels: np.ndarray | None, image: Any) -> Image.Image:
-    """(H, W) ids as a gray RGB picture of the image's own size."""
-    height, width = size_of(image)
-    if labels is None:
-        return Image.new("RGB", (width, height))
-    picture = Image.fromarray(labels)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.NEAREST)
-    return picture.convert("RGB")
 
 
 def _joined(pixels: Any, channel: Tensor | None) -> Any:
@@ -147,5 +197,9 @@ class FaceLlavaNextProcessor(FaceProcessor, LlavaNextProcessor):  # type: ignore
     """LLaVA-NeXT's processor with label maps, one for each tile."""
 
 
-class FaceLlavaOnevisionProcessor(FaceProcessor, LlavaOnevisionProcessor):  # type: ignore[misc]
-    """LLaVA-OneVision's processor with label maps, one for each tile of an image."""
+class FaceLlavaOnevisionProcessor(FaceVideoProcessor, LlavaOnevisionProcessor):  # type: ignore[misc]
+    """LLaVA-OneVision's processor with label maps, one for each tile of an image and each frame of a video."""
+
+
+class FaceLlavaNextVideoProcessor(FaceVideoProcessor, LlavaNextVideoProcessor):  # type: ignore[misc]
+    """LLaVA-NeXT-Video's processor with label maps, one for each tile of an image and each frame of a video."""

@@ -5,12 +5,13 @@ Being named ``multi_modal_projector`` is what PEFT's ``modules_to_save``, freezi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from ...branch import FaceBranch
 from ...config import FaceConfig
@@ -19,6 +20,11 @@ from ...errors import FaceHostError
 from ...fusion import Layers
 
 PLACE = "multi_modal_projector.face."
+_HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+_QUANTISED = (
+    "face mode is not supported in a 4- or 8-bit projector: load in 16 bits, or pass a quantization_config with "
+    "llm_int8_skip_modules=['model.multi_modal_projector', 'lm_head']"
+)
 
 
 class FaceMultiModalProjector(nn.Module):
@@ -41,6 +47,30 @@ class FaceMultiModalProjector(nn.Module):
         if label_map is not None:
             label_map = label_map.to(image_features.device)
         return self.face(Layers([self.linear_1, self.act, self.linear_2]), image_features, label_map, vit)
+
+
+def refuse_quantised(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raises ``FaceHostError`` if ``from_pretrained`` with these arguments asks for a face projector in 4 or 8 bits.
+
+    Its layers could not be trained, and upstream cannot start a fresh branch in them.
+    """
+    quantisation = kwargs.get("quantization_config")
+    if quantisation is None and not kwargs.get("load_in_4bit") and not kwargs.get("load_in_8bit"):
+        return
+    config = kwargs.get("config")
+    if not isinstance(config, PretrainedConfig):
+        hub = {key: kwargs[key] for key in _HUB if key in kwargs}
+        config = cls.config_class.from_pretrained(config or args[0], **hub)
+    skipped = getattr(quantisation, "llm_int8_skip_modules", None) or ()
+    if FaceConfig.of(config) is not None and not any(name.endswith("multi_modal_projector") for name in skipped):
+        raise FaceHostError(_QUANTISED)
+
+
+def check_whole(model: Any) -> None:
+    """Raises ``FaceHostError`` for a face projector that was quantised all the same: 5.x wants its full name."""
+    for module in model.modules():
+        if isinstance(module, FaceMultiModalProjector) and any(p.dtype.itemsize < 2 for p in module.parameters()):
+            raise FaceHostError(_QUANTISED)
 
 
 def start_fresh(model: Any, missing_keys: Collection[str]) -> None:

@@ -26,6 +26,12 @@ FAMILIES = (
         model.FaceLlavaOnevisionForConditionalGeneration,
         processing.FaceLlavaOnevisionProcessor,
     ),
+    (
+        config.FaceLlavaNextVideoConfig,
+        model.FaceLlavaNextVideoModel,
+        model.FaceLlavaNextVideoForConditionalGeneration,
+        processing.FaceLlavaNextVideoProcessor,
+    ),
 )
 
 

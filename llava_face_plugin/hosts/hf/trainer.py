@@ -1,12 +1,15 @@
-"""``FaceLossMixin``: for trainers that go past the model's own loss, and to see each loss part in the log."""
+"""``FaceLossMixin``: for trainers that go past the model's own loss; also shows each loss part, and resumes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .backbone import FaceBackbone, take_loss
+from .backbone import FaceBackbone, FaceFromPretrained, take_loss
+
+PARTS = ("bce", "logic")
 
 
 class FaceLossMixin:
@@ -43,15 +46,32 @@ class FaceLossMixin:
         return 1 if divides or not model.training else self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
 
     def _record(self, parts: list[dict[str, Tensor]]) -> None:
-        recorded = self.__dict__.setdefault("_face_parts", {})
-        for losses in parts:
-            for name, value in losses.items():
-                recorded.setdefault(f"loss_{name}", []).append(value.detach().float())
+        recorded = self.__dict__.setdefault("_face_parts", [])
+        recorded.extend(torch.stack([losses[name].detach().float() for name in PARTS]) for losses in parts)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As the trainer's, with the mean of each part."""
-        parts = self.__dict__.pop("_face_parts", {}) if "loss" in logs else {}
-        means = {name: sum(values) / len(values) for name, values in parts.items()}
-        gather = self.accelerator.gather  # type: ignore[attr-defined]
-        logs = {**logs, **{name: round(gather(value).mean().item(), 4) for name, value in means.items()}}
+        if "loss" in logs:
+            # On every rank, also on one that has seen no image since the last log: the others wait for it here.
+            parts = self.__dict__.pop("_face_parts", [])
+            rows = [torch.zeros(len(PARTS) + 1, device=self.args.device)]  # type: ignore[attr-defined]
+            rows += [torch.cat([part, part.new_ones(1)]).to(rows[0]) for part in parts]
+            gathered = self.accelerator.gather(torch.stack(rows).sum(dim=0, keepdim=True))  # type: ignore[attr-defined]
+            *sums, count = gathered.sum(dim=0).tolist()
+            if count:
+                logs = {**logs, **{f"loss_{name}": round(s / count, 4) for name, s in zip(PARTS, sums, strict=True)}}
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As the trainer's, with the checkpoint's weights.
+
+        A Llava's are saved under the hub's names, and transformers (4.57 to 5.23, its issue 43701) does not find them
+        here: it warns, and goes on with those of the start. ZeRO, FSDP and PEFT have files of their own.
+        """
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        whole = self.model  # type: ignore[attr-defined]
+        if not isinstance(whole, FaceFromPretrained) or self.is_fsdp_enabled:  # type: ignore[attr-defined]
+            return
+        dtype = next(whole.parameters()).dtype  # type: ignore[attr-defined]
+        saved = type(whole).from_pretrained(resume_from_checkpoint, dtype=dtype)
+        whole.load_state_dict(saved.state_dict())  # type: ignore[attr-defined]

@@ -1,0 +1,106 @@
+"""One trained tiny branch, and what it makes of given pixels and maps: every host has to make the same of them.
+
+``face_branch.safetensors`` holds weights, inputs and outputs. ``python -m tests.golden.make_golden`` makes it, from the
+core alone; hosts only read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.core.standin import COMBINATIONS, KNOWLEDGE, LLM, NAMES, VISION
+
+FILE = Path(__file__).with_name("face_branch.safetensors")
+SIDE, GRID, TILES, WORDS = 56, 4, 5, 10
+"""Pixels a side, patches a side, images or tiles, rows of the LLM's embedding."""
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+NORMALISATIONS = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""What the image tower was trained with, by family: ``vit-palette`` shows it the painted map so."""
+
+CASES = dict(zip(NAMES, COMBINATIONS, strict=True))
+
+
+def block(name: str) -> dict[str, Any]:
+    """The ``face`` block of a case."""
+    encoder, fusion = CASES[name]
+    return {
+        "enabled": True,
+        "segmentation": {"encoder": encoder, "width": 8},
+        "fusion": fusion,
+        "knowledge": KNOWLEDGE,
+    }
+
+
+@cache
+def _stored() -> dict[str, Tensor]:
+    return load_file(FILE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A branch with weights, and its outputs for one kind of tower."""
+
+    name: str
+    tower: str
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        stored = _stored()
+        return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+
+    @property
+    def branch(self) -> dict[str, Tensor]:
+        """State dict of the ``FaceBranch``."""
+        return self._part(f"{self.name}/branch/")
+
+    @property
+    def projector(self) -> dict[str, Tensor]:
+        """``0.weight`` (16, 12), ``0.bias``, ``2.weight`` (16, 16), ``2.bias`` of the host's projector."""
+        return self._part("projector/")
+
+    @property
+    def embedding(self) -> Tensor:
+        """(10, 16) the LLM's token embeddings."""
+        return _stored()["embedding"]
+
+    @property
+    def tokens(self) -> Tensor:
+        """(5, P, 16) what the LLM gets."""
+        return _stored()[f"{self.name}/{self.tower}/tokens"]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(5, 3) of the knowledge's attributes, an image each."""
+        return _stored()[f"{self.name}/{self.tower}/probabilities"]
+
+    def check(self, tokens: Tensor, probabilities: Tensor) -> None:
+        """Raises ``AssertionError`` unless these are the stored ones; of fewer images, the first."""
+        torch.testing.assert_close(tokens.detach().float(), self.tokens, **TOLERANCE)
+        torch.testing.assert_close(probabilities.float(), self.probabilities[: len(probabilities)], **TOLERANCE)
+
+
+def images() -> Tensor:
+    """(5, 4, 56, 56) normalised pixels and, in the 4th channel, part ids; the last image has no map."""
+    small = _stored()["images"].float()
+    return small.repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+
+def tower(pixels: Tensor) -> Tensor:
+    """A vision tower: (B, 3, H, W) -> (B, 16, 12), each patch sees its own mean colour."""
+    weight = torch.linspace(-1.5, 1.5, 3 * VISION).reshape(3, VISION).sin()
+    return F.adaptive_avg_pool2d(pixels.float(), GRID).flatten(2).transpose(1, 2) @ weight
+
+
+__all__ = ["CASES", "FILE", "GRID", "LLM", "NORMALISATIONS", "SIDE", "TILES", "VISION", "WORDS", "Case", "block",
+           "images", "tower"]  # fmt: skip
