@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from ...config import FaceConfig
 from ...encoders.backbones import FrozenVit
 from ...errors import FaceHostError
+from ...fusion import Auxiliary
 from ...labels import NO_MAP
 from .. import label_channel
 from ..knowledge_losses import knowledge_losses
 from .carried import NotCopied
-from .palette import read_palette
+from .palette import read_palette, shown_rgb
 from .projector import FaceMultiModalProjector, check_whole, refuse_quantised, start_fresh
 
 
@@ -61,6 +62,7 @@ class FaceBackbone(FaceFromPretrained):
         self.face_config = FaceConfig.of(config)
         self._listeners: list[list[Any]] = []
         self._fused: list[Tensor] | None = None
+        self._auxiliary: Auxiliary | None = None
         self._own_vit: FrozenVit | None = None
         if self.face_config is None:
             return
@@ -90,15 +92,19 @@ class FaceBackbone(FaceFromPretrained):
             yield
             return
         maps: list[Tensor] = []
+        shown: list[Tensor] = []
 
         def split(tower: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             pixels, label_map = label_channel.split(args[0])
             if not maps:  # the palette that vit-palette shows to the tower comes later, and is no image
                 maps.append(torch.full_like(pixels[:, 0], NO_MAP) if label_map is None else label_map)
+                shown.append(pixels)
             return (pixels, *args[1:])
 
         def hand_on(projector: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-            return args, {**kwargs, "label_map": maps[0], "vit": self._read_palette}
+            rgb = shown_rgb(self, shown[0]) if self.face_branch.reads_pixels else None
+            given = {"label_map": maps[0], "vit": self._read_palette, "rgb": rgb, "auxiliary": self._auxiliary}
+            return args, {**kwargs, **given}
 
         handles = [
             self.vision_tower.register_forward_pre_hook(split),
@@ -109,6 +115,11 @@ class FaceBackbone(FaceFromPretrained):
         finally:
             for handle in handles:
                 handle.remove()
+
+    @property
+    def face_branch(self) -> Any:
+        """The ``FaceBranch``; PEFT's wrapper around the projector answers for it."""
+        return self.multi_modal_projector.face
 
     def _read_palette(self, rgb: Tensor) -> Tensor:
         return self._own_vit(rgb) if self._own_vit is not None else read_palette(self, rgb)
@@ -125,7 +136,7 @@ class FaceBackbone(FaceFromPretrained):
         try:
             yield fused
         finally:
-            self._fused = None
+            self._fused = self._auxiliary = None
 
     # --- knowledge ----------------------------------------------------------------------------------------
 
@@ -148,16 +159,20 @@ class FaceBackbone(FaceFromPretrained):
             )
         as_tuple = kwargs.pop("return_dict", None) is False
         with self._collect_fused() as fused:
+            auxiliary = self._auxiliary = Auxiliary()
             plain = super().forward(*args, return_dict=True, **kwargs)  # type: ignore[misc]
         output = self.output_class(**plain)
         if fused and self.face_config.knowledge and (face_attributes is not None or self.training):
             output.face_loss, output.face_losses = self._knowledge_losses(torch.cat(fused), face_attributes)
-            if self.training and face_attributes is not None and not self._listeners:
-                warnings.warn(
-                    "face_attributes were given, but no loss takes them up: this trainer goes past the model's own "
-                    "loss. Mix llava_face_plugin.hosts.hf.FaceLossMixin into it",
-                    stacklevel=2,
-                )
+        if self.training and (weighted := auxiliary.weighted()) is not None:
+            output.face_loss = weighted if output.face_loss is None else output.face_loss + weighted
+            output.face_losses = {**(output.face_losses or {}), **auxiliary.losses}
+        if self.training and face_attributes is not None and output.face_loss is not None and not self._listeners:
+            warnings.warn(
+                "face_attributes were given, but no loss takes them up: this trainer goes past the model's own loss. "
+                "Mix llava_face_plugin.hosts.hf.FaceLossMixin into it",
+                stacklevel=2,
+            )
         for outputs in self._listeners:
             outputs.append(output)
         return output.to_tuple() if as_tuple else output

@@ -17,7 +17,7 @@ from ...branch import FaceBranch
 from ...config import FaceConfig
 from ...encoders import Vit
 from ...errors import FaceHostError
-from ...fusion import Layers
+from ...fusion import Auxiliary, Layers
 
 PLACE = "multi_modal_projector.face."
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -42,11 +42,21 @@ class FaceMultiModalProjector(nn.Module):
         for module in self.face.modules():  # transformers would draw them anew, gates not closed
             module._is_hf_initialized = True  # type: ignore[assignment]
 
-    def forward(self, image_features: Tensor, label_map: Tensor | None = None, vit: Vit | None = None) -> Tensor:
-        """Features (B, P, C) and label map (B, H, W) -> LLM tokens; see ``FaceBranch.forward``."""
+    def forward(
+        self,
+        image_features: Tensor,
+        label_map: Tensor | None = None,
+        vit: Vit | None = None,
+        rgb: Tensor | None = None,
+        auxiliary: Auxiliary | None = None,
+    ) -> Tensor:
+        """Features (B, P, C) and what goes with them -> LLM tokens; see ``FaceBranch.forward``."""
         if label_map is not None:
             label_map = label_map.to(image_features.device)
-        return self.face(Layers([self.linear_1, self.act, self.linear_2]), image_features, label_map, vit)
+        if rgb is not None:
+            rgb = rgb.to(image_features.device)
+        layers = Layers([self.linear_1, self.act, self.linear_2])
+        return self.face(layers, image_features, label_map, vit, rgb=rgb, auxiliary=auxiliary)
 
 
 def refuse_quantised(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

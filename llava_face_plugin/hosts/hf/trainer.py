@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .backbone import FaceBackbone, FaceFromPretrained, take_loss
 
-PARTS = ("bce", "logic")
+PARTS = ("bce", "logic", "balance", "router_z")
+"""Every loss part that face mode may have, in one order on every rank."""
 
 
 class FaceLossMixin:
@@ -47,19 +48,25 @@ class FaceLossMixin:
 
     def _record(self, parts: list[dict[str, Tensor]]) -> None:
         recorded = self.__dict__.setdefault("_face_parts", [])
-        recorded.extend(torch.stack([losses[name].detach().float() for name in PARTS]) for losses in parts)
+        for losses in parts:
+            values = [losses[name].detach().float() if name in losses else None for name in PARTS]
+            zero = torch.zeros((), device=next(value for value in values if value is not None).device)
+            there = [torch.stack([zero, zero]) if v is None else torch.stack([v, zero + 1]) for v in values]
+            recorded.append(torch.stack(there))  # (parts, 2): the value, and whether there is one
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As the trainer's, with the mean of each part."""
         if "loss" in logs:
             # On every rank, also on one that has seen no image since the last log: the others wait for it here.
-            parts = self.__dict__.pop("_face_parts", [])
-            rows = [torch.zeros(len(PARTS) + 1, device=self.args.device)]  # type: ignore[attr-defined]
-            rows += [torch.cat([part, part.new_ones(1)]).to(rows[0]) for part in parts]
-            gathered = self.accelerator.gather(torch.stack(rows).sum(dim=0, keepdim=True))  # type: ignore[attr-defined]
-            *sums, count = gathered.sum(dim=0).tolist()
-            if count:
-                logs = {**logs, **{f"loss_{name}": round(s / count, 4) for name, s in zip(PARTS, sums, strict=True)}}
+            none = torch.zeros(1, len(PARTS), 2, device=self.args.device)  # type: ignore[attr-defined]
+            rows = [none, *(part[None].to(none) for part in self.__dict__.pop("_face_parts", []))]
+            gathered = self.accelerator.gather(torch.cat(rows).sum(dim=0, keepdim=True))  # type: ignore[attr-defined]
+            means = {
+                f"loss_{name}": round(total / count, 4)
+                for name, (total, count) in zip(PARTS, gathered.sum(dim=0).tolist(), strict=True)
+                if count
+            }
+            logs = {**logs, **means}
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...config import FaceConfig
-from ...encoders.backbones import FrozenVit, normalise
+from ...encoders.backbones import FrozenVit, denormalise, normalise
 from ...errors import FaceHostError
+from ...fusion import Auxiliary
 from ...labels import NO_MAP
 from .. import label_channel
 from ..knowledge_losses import knowledge_losses
@@ -48,6 +49,7 @@ class FaceCausalLM:
             else None
         )
         self._fused: list[Tensor] | None = None
+        self._auxiliary: Auxiliary | None = None
         self._loss_sums: dict[str, Tensor] = {}
         self._loss_count = 0
         self._told = False
@@ -66,8 +68,15 @@ class FaceCausalLM:
         pixels, label_map = label_channel.split(images)
         if label_map is None:
             label_map = torch.full_like(pixels[:, 0], NO_MAP)
-        features = self.get_model().get_vision_tower()(pixels)
-        tokens = self.get_model().mm_projector(features, label_map.to(features.device), self._read_palette)
+        tower, projector = self.get_model().get_vision_tower(), self.get_model().mm_projector
+        features = tower(pixels)
+        rgb = None
+        if projector.face.reads_pixels:
+            processor = tower.image_processor
+            rgb = denormalise(pixels, processor.image_mean, processor.image_std).to(features.device)
+        tokens = projector(
+            features, label_map.to(features.device), self._read_palette, rgb=rgb, auxiliary=self._auxiliary
+        )
         if self._fused is not None:
             self._fused.append(tokens)
         return tokens
@@ -85,14 +94,27 @@ class FaceCausalLM:
     def _face_forward(self, upstream: Callable[..., Any], arguments: dict[str, Any], attributes: Tensor | None) -> Any:
         """Upstream's forward, and L = L_lm + w_b L_bce + w_c L_c where ``arguments`` hold ``labels``."""
         with self._collect_fused() as fused:
+            auxiliary = self._auxiliary = Auxiliary()
             output = upstream(**arguments)
-        if arguments.get("labels") is None or not fused or self.face_config.knowledge is None:
+        if arguments.get("labels") is None or not fused:
+            return output
+        fusion_loss = auxiliary.weighted()
+        if self.face_config.knowledge is None and fusion_loss is None:
             return output
         if arguments.get("dpo_forward"):
             raise FaceHostError("face mode's losses are not for DPO training: enable it without --knowledge there")
-        tokens = whole_visuals(torch.cat(fused), arguments["images"], arguments.get("modalities"))
         loss = output[0] if isinstance(output, tuple) else output.loss
-        total = loss + self._knowledge_loss(loss, tokens, attributes)
+        parts = {"loss_lm": loss, **{f"loss_{name}": value for name, value in auxiliary.losses.items()}}
+        total = loss
+        if fusion_loss is not None:
+            total = total + fusion_loss.to(loss)
+        if self.face_config.knowledge is not None:
+            tokens = whole_visuals(torch.cat(fused), arguments["images"], arguments.get("modalities"))
+            weighted, losses = self._knowledge_losses(tokens, attributes)
+            total = total + weighted.to(loss)
+            parts |= {f"loss_{name}": value for name, value in losses.items()}
+        if self.training:
+            self._record(parts)
         if isinstance(output, tuple):
             return (total, *output[1:])
         output.loss = total
@@ -106,15 +128,12 @@ class FaceCausalLM:
         try:
             yield fused
         finally:
-            self._fused = None
+            self._fused = self._auxiliary = None
 
-    def _knowledge_loss(self, lm_loss: Tensor, tokens: Tensor, attributes: Tensor | None) -> Tensor:
+    def _knowledge_losses(self, tokens: Tensor, attributes: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         head = self.get_model().mm_projector.face.knowledge
-        logits = head(tokens, self._embedded_prompts(head, tokens))
-        losses = knowledge_losses(head, logits, attributes)
-        if self.training:
-            self._record({"loss_lm": lm_loss, "loss_bce": losses["bce"], "loss_logic": losses["logic"]})
-        return head.weighted(losses).to(lm_loss)
+        losses = knowledge_losses(head, head(tokens, self._embedded_prompts(head, tokens)), attributes)
+        return head.weighted(losses), losses
 
     @torch.no_grad()
     def _embedded_prompts(self, head: Any, tokens: Tensor) -> Tensor:
