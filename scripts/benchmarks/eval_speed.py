@@ -237,7 +237,7 @@ def main() -> None:
     quiet()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="eval_speed_") as folder:
         faces = write_faces(Path(folder), max(IMAGES.values()))
         ours, theirs = load(write_checkpoint(Path(folder) / "llava-small", arguments.size, arguments.image_tokens))
         for model in (ours, theirs):

@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     processor = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     results = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="map_cost_") as folder:
         for n, (name, size, options) in enumerate(CASES):
             root = prepared(arguments.data, Path(folder) / str(n), arguments.n, size, options)
             results.append({"case": name} | measured(root, processor, arguments.rounds))

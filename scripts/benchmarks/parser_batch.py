@@ -259,7 +259,7 @@ def main() -> None:
     arguments = parsed_arguments()
     warnings.simplefilter("ignore")  # deprecation notices of torch.jit and timm
     torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="parser_batch_") as folder:
         bench, gflops = build(arguments, Path(folder))
         stages = measured(bench, arguments.repeat)
     machine = {

@@ -27,7 +27,7 @@ SIDE, PATCH, HEADS = 56, 14, 4
 
 def build(out: Path) -> Path:
     """The directory, as llava-hf's are. The same on every call."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tiny_hf_") as folder:  # "tmp" + "t..." would hold LLaVA's "mpt"
         tokenizer = AutoTokenizer.from_pretrained(build_tiny(Path(folder) / "llm"), use_fast=True)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"], "pad_token": "<unk>"})
     text = LlamaConfig(

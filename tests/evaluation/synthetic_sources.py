@@ -144,7 +144,7 @@ def source_of(benchmark: Benchmark, root: Path) -> tuple[Path, Path | None]:
 @functools.cache
 def docs_of(task: str) -> dict[str, dict[str, Any]]:
     """Topic -> the first question about it, as lmms-eval gets it, of the benchmark's small source."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="synthetic_sources_") as folder:
         root, manifest = source_of(BENCHMARKS[task], Path(folder))
         path, _ = build(BENCHMARKS[task], root, root, manifest, BuildOptions(settings=SETTINGS.get(task, {})))
         rows = load_questions(path)[1].to_pylist()

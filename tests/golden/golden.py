@@ -102,5 +102,18 @@ def tower(pixels: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(pixels.float(), GRID).flatten(2).transpose(1, 2) @ weight
 
 
+def save_clip(path: Path) -> Path:
+    """A CLIP tower directory of these sizes, for hosts that load one; its ``forward`` is then replaced by ``tower``."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=VISION, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
+        patch_size=SIDE // GRID,
+    )  # fmt: skip
+    CLIPVisionModel(config).save_pretrained(path)
+    CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(path)
+    return path
+
+
 __all__ = ["CASES", "FILE", "GRID", "LLM", "NORMALISATIONS", "SIDE", "TILES", "VISION", "WORDS", "Case", "block",
-           "images", "tower"]  # fmt: skip
+           "images", "save_clip", "tower"]  # fmt: skip

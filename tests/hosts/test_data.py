@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from llava_face_plugin.config import FaceConfig
-from llava_face_plugin.hosts.llava_v1.data import FaceCollator, FaceDataset, attribute_matrix
+from llava_face_plugin.hosts.llava.collator import FaceCollator
+from llava_face_plugin.hosts.llava_v1.data import FaceDataset, attribute_matrix
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.maps.files import read_map
 from llava_face_plugin.switch import enable

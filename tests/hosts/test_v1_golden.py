@@ -15,17 +15,7 @@ pytestmark = pytest.mark.contract
 
 @pytest.fixture(scope="module")
 def tower_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
-
-    path = tmp_path_factory.mktemp("clip")
-    config = CLIPVisionConfig(
-        hidden_size=golden.VISION, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-        image_size=golden.SIDE, patch_size=golden.SIDE // golden.GRID,
-    )  # fmt: skip
-    CLIPVisionModel(config).save_pretrained(path)
-    side = {"height": golden.SIDE, "width": golden.SIDE}
-    CLIPImageProcessor(size={"shortest_edge": golden.SIDE}, crop_size=side).save_pretrained(path)
-    return path
+    return golden.save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def build(name: str, tower_path: Path) -> Any:

@@ -115,10 +115,11 @@ def collator(tokenizer: Any) -> Any:
 
 def face_batches(model: Any, tokenizer: Any, processor: Any, data: Path, **arguments: Any) -> Iterator[dict[str, Any]]:
     """Batches of two from the face dataset around upstream's."""
-    from llava_face_plugin.hosts.llava_next.data import FaceNextCollator, FaceNextDataset
+    from llava_face_plugin.hosts.llava.collator import FaceCollator
+    from llava_face_plugin.hosts.llava_next.data import FaceNextDataset
 
     samples = FaceNextDataset(dataset(data, tokenizer, processor, **arguments), model.face_config)
-    collate = FaceNextCollator(collator(tokenizer))
+    collate = FaceCollator(collator(tokenizer))
     for start in range(0, len(samples), 2):
         yield collate([samples[i] for i in range(start, min(start + 2, len(samples)))])
 

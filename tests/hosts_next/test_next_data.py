@@ -16,7 +16,8 @@ from PIL import Image
 
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.errors import FaceDataError, FaceHostError
-from llava_face_plugin.hosts.llava_next.data import FaceNextCollator, FaceNextDataset
+from llava_face_plugin.hosts.llava.collator import FaceCollator
+from llava_face_plugin.hosts.llava_next.data import FaceNextDataset
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.maps.files import read_map, write_map
 from tests.hosts_next import next_models
@@ -225,7 +226,7 @@ def test_the_collator_adds_a_row_for_each_visual(make: Any, parts: SimpleNamespa
     chosen = [
         next(i for i, s in enumerate(samples) if s["id"] == name) for name in ("several", "text", "video", "bare")
     ]
-    batch = FaceNextCollator(base)([face[i] for i in chosen])
+    batch = FaceCollator(base)([face[i] for i in chosen])
     assert set(batch) == {
         "input_ids", "labels", "attention_mask", "images", "image_sizes", "modalities", "face_attributes",
     }  # fmt: skip
@@ -321,7 +322,7 @@ def test_workers_make_the_same_batches(make: Any, parts: SimpleNamespace) -> Non
     from torch.utils.data import DataLoader
 
     _, face = make("mixed")
-    collate = FaceNextCollator(next_models.collator(parts.tokenizer))
+    collate = FaceCollator(next_models.collator(parts.tokenizer))
     batches = [list(DataLoader(face, batch_size=3, collate_fn=collate, num_workers=n)) for n in (0, 2)]
     for here, there in zip(*batches, strict=True):
         assert torch.equal(here["face_attributes"], there["face_attributes"])

@@ -1,7 +1,6 @@
 """Breaks that LLaVA-NeXT shares with llava 1.2.2: dropped flags, and what deepspeed and torch do to its trainer.
 
-LLaVA-NeXT's trainer takes keywords only, and its zero2*.json let deepspeed make the optimizer. So the last two have
-mends of their own.
+LLaVA-NeXT's trainer takes keywords only. So the last has a mend of its own.
 """
 
 from __future__ import annotations
@@ -12,23 +11,6 @@ from typing import Any
 from .next_shim import NextShim
 from .shim import patch
 from .trainer import TRAINER_SHIMS, cast_fp32_parameters
-
-
-def _mend_empty_groups() -> None:
-    """Drops parameter groups without parameters, where deepspeed is handed an optimizer that is made already."""
-    from llava.train.llava_trainer import LLaVATrainer
-
-    original = LLaVATrainer.create_optimizer
-
-    def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        optimizer = original(self, *args, **kwargs)
-        # accelerate's stand-in for deepspeed's own optimizer has no groups yet.
-        if self.is_deepspeed_enabled and hasattr(optimizer, "param_groups"):
-            # In place: accelerate and the scheduler may hold this very list.
-            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
-        return optimizer
-
-    patch(LLaVATrainer, "create_optimizer", create_optimizer)
 
 
 def _mend_deepspeed_cast() -> None:
@@ -53,6 +35,6 @@ def _shared(key: str, where: str, mend: Callable[[], None] | None = None) -> Nex
 NEXT_SHARED_SHIMS: tuple[NextShim, ...] = (
     _shared("argv", "scripts/train/*.sh"),
     _shared("z3int", "transformers/integrations/deepspeed.py:243"),
-    _shared("groups", "llava/train/llava_trainer.py:625", _mend_empty_groups),
+    _shared("groups", "llava/train/llava_trainer.py:625"),
     _shared("dscast", "llava/model/llava_arch.py:104", _mend_deepspeed_cast),
 )

@@ -14,15 +14,16 @@ import torch
 from ... import guard
 from ...errors import FaceHostError
 from ..patching import Patches
+from .collator import FaceCollator
 from .gate import unwrap
 
 Wrap = Callable[..., Any]
 
 
-def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap, collator: Wrap) -> None:
+def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap) -> None:
     """Wraps ``LLaVATrainer`` in place; a model without face mode passes straight through.
 
-    ``dataset(base, face_config)`` and ``collator(base)`` make the face dataset and collator around upstream's.
+    ``dataset(base, face_config)`` makes the face dataset around upstream's.
     """
     trainer = module.LLaVATrainer
     plain_init, plain_log = trainer.__init__, trainer.log
@@ -31,7 +32,7 @@ def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap, collator:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         model = unwrap(kwargs.get("model", args[0] if args else None))
         if model is not None:
-            _wrap_data(model, kwargs, dataset, collator)
+            _wrap_data(model, kwargs, dataset)
             _prepare(model, kwargs)
         plain_init(self, *args, **kwargs)
 
@@ -66,12 +67,12 @@ def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap, collator:
     patches.set(trainer, "log", log)
 
 
-def _wrap_data(model: Any, kwargs: dict[str, Any], dataset: Wrap, collator: Wrap) -> None:
+def _wrap_data(model: Any, kwargs: dict[str, Any], dataset: Wrap) -> None:
     for key in ("train_dataset", "eval_dataset"):
         if kwargs.get(key) is not None:
             kwargs[key] = dataset(kwargs[key], model.face_config)
     if kwargs.get("data_collator") is not None:
-        kwargs["data_collator"] = collator(kwargs["data_collator"])
+        kwargs["data_collator"] = FaceCollator(kwargs["data_collator"])
 
 
 def _prepare(model: Any, kwargs: dict[str, Any]) -> None:

@@ -95,9 +95,9 @@ def activate() -> None:
 
 def _on_trainer(module: Any) -> None:
     from ..llava.trainer import patch_trainer
-    from .data import FaceNextCollator, FaceNextDataset
+    from .data import FaceNextDataset
 
-    patch_trainer(module, _PATCHES, FaceNextDataset, FaceNextCollator)
+    patch_trainer(module, _PATCHES, FaceNextDataset)
 
 
 def meant(upstream: type, config: Any) -> type:

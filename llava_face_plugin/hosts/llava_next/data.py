@@ -130,26 +130,6 @@ class FaceNextDataset(Dataset):
         return found
 
 
-class FaceNextCollator:
-    """Upstream's collator, plus one batch key: ``face_attributes`` (visuals, A) int8, -1 = unknown.
-
-    A row for each image, video and text-only sample, in the order of the batch's ``images``.
-    """
-
-    def __init__(self, base: Any) -> None:
-        self.base = base
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "base" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.base, name)
-
-    def __call__(self, instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        batch = self.base(instances)
-        batch["face_attributes"] = torch.cat([instance["face_attributes"] for instance in instances])
-        return batch
-
-
 def check_sample(sample: Any, index: int) -> None:
     """Raises ``FaceDataError`` for a row that is not a sample of LLaVA-NeXT, or whose maps do not fit its images."""
     if not isinstance(sample, Mapping):

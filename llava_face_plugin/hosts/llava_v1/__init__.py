@@ -81,9 +81,9 @@ def activate() -> None:
 
 def _on_trainer(module: Any) -> None:
     from ..llava.trainer import patch_trainer
-    from .data import FaceCollator, FaceDataset
+    from .data import FaceDataset
 
-    patch_trainer(module, _PATCHES, FaceDataset, FaceCollator)
+    patch_trainer(module, _PATCHES, FaceDataset)
 
 
 def face_class() -> type:

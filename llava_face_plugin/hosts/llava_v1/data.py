@@ -99,23 +99,6 @@ class FaceDataset(Dataset):
         return label_channel.through_processor(labels, args.image_processor)
 
 
-class FaceCollator:
-    """Upstream's collator, plus one batch key: ``face_attributes`` (B, A) int8, -1 = unknown."""
-
-    def __init__(self, base: Any) -> None:
-        self.base = base
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "base" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.base, name)
-
-    def __call__(self, instances: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        batch = self.base(instances)
-        batch["face_attributes"] = torch.stack([instance["face_attributes"] for instance in instances])
-        return batch
-
-
 def sample_map(sample: Mapping[str, Any], index: int, folder: Path, maps: Maps | None) -> np.ndarray | None:
     """(H, W) uint8 map of a sample, or None; see ``stored_map``."""
     return stored_map(sample["image"], sample.get("face_map"), sample_name(sample, index), folder, maps)
