@@ -18,6 +18,7 @@ from .encoders import ENCODERS, READERS
 from .encoders.vit_weights import fit
 from .errors import FaceConfigError, FaceDataError, FaceHostError
 from .facial_config import FacialConfig
+from .facial_files import checkpoint_of
 from .fusion import FUSIONS
 from .knowledge.check import contradiction, texts
 from .knowledge.file import Knowledge
@@ -43,7 +44,8 @@ def enable(
 
     Args:
         model_dir: a LLaVA checkpoint, or the LLM a LLaVA training starts from (Vicuna).
-        preset: ``light``, ``faceinsight``, ``favchat`` or ``favchat-v6``.
+        preset: ``light``, ``faceinsight``, ``favchat`` or ``favchat-v6``; the last two need ``facial.path`` among the
+            ``settings``.
         knowledge: a knowledge file of ``llava-face prepare``, or ``"made"``. The
             preset ``faceinsight`` needs one and takes ``made`` if none is given.
         settings: ``"fusion.type=append"`` and the like, or a nested mapping; laid over the preset.
@@ -113,16 +115,20 @@ def check_names(face: FaceConfig) -> None:
 
 
 def _with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths of maps and parser do not depend on where a training is started: they are taken from here, now."""
+    """Paths of maps, parser and facial encoder do not depend on where a training is started: they are taken from here,
+    now, and ``~`` with them."""
     out = merged({}, settings)
     segmentation = out.get("segmentation")
     parser = segmentation.get("parser") if isinstance(segmentation, dict) else None
     for block, key in ((segmentation, "maps"), (parser, "path"), (parser, "detector_path")):
         if isinstance(block, dict) and isinstance(block.get(key), str):
-            block[key] = str(Path(block[key]).absolute())
+            block[key] = str(Path(block[key]).expanduser().absolute())
     facial = out.get("facial")
-    if isinstance(facial, dict) and isinstance(facial.get("path"), str) and Path(facial["path"]).exists():
-        facial["path"] = str(Path(facial["path"]).absolute())  # else it may be a hub name
+    if isinstance(facial, dict) and isinstance(facial.get("path"), str):
+        path = Path(facial["path"]).expanduser()
+        # "transformers" may be given a hub name, which is left as it is
+        if path.exists() or facial.get("encoder", "farl") == "farl":
+            facial["path"] = str(path.absolute())
     return out
 
 
@@ -252,9 +258,7 @@ def _with_facial_weights(block: Mapping[str, Any], overrides: Mapping[str, Any],
     if not isinstance(facial, Mapping) or not isinstance(facial.get("path"), str):
         return FaceConfig.parse(merged(block, overrides), where)
     name = facial.get("encoder", FacialConfig.model_fields["encoder"].default)
-    if name not in READERS:
-        raise FaceConfigError(f"face.facial.encoder: {unknown_name(READERS.kind, str(name), READERS)}")
-    found = READERS[name](facial["path"])
+    found = checkpoint_of(str(name), facial["path"])
     shape = {"vit": found.vit.model_dump(), "size": found.size, "mean": found.mean, "std": found.std}
     face = FaceConfig.parse(merged(merged(block, {"facial": shape}), overrides), where)
     assert face.facial is not None

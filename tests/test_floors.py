@@ -24,7 +24,7 @@ FLOORS = (
     ("knowledge",),
     ("branch",),
     ("data",),
-    ("model_files",),
+    ("model_files", "facial_files", "summary"),
     ("switch",),
     ("hosts",),
     ("stages",),

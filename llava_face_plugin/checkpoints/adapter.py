@@ -2,7 +2,8 @@
 
 The tensors have the branch's own names (``segmentation.*``, ``fusion.*``, ``knowledge.*``); the projector, where it
 was asked for, is ``projector.linear_1.weight`` and so on. One JSON header under the metadata key ``face_adapter``:
-format, created_by, the ``face`` block, widths, host, vision tower, and checksums. Nothing of a language model is in it.
+format, created_by, the ``face`` block, widths, host, vision tower, and checksums. Nothing of a language model is in it,
+and nothing of a frozen facial encoder but its path and a checksum.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class FaceAdapter:
         host: ``llava`` or ``transformers``.
         vision: ``model_type``, ``image_size``, ``patch_size`` of the vision tower, as far as they are known.
         projector_sha256: of the projector that the branch was trained with, whether it is in the file or not.
+        facial_sha256: of a frozen facial encoder's weights; empty where there is none, or they were not at hand.
     """
 
     face: FaceConfig
@@ -53,6 +55,7 @@ class FaceAdapter:
     host: str = ""
     vision: dict[str, Any] = field(default_factory=dict)
     projector_sha256: str = ""
+    facial_sha256: str = ""
 
     def __post_init__(self) -> None:
         check_branch(self.face, self.vision_width, self.llm_width, {n: tuple(t.shape) for n, t in self.tensors.items()})
@@ -69,6 +72,7 @@ class FaceAdapter:
             "host": self.host,
             "vision": self.vision,
             "projector_sha256": self.projector_sha256,
+            "facial_sha256": self.facial_sha256,
             "tensors_sha256": checksum(tensors),
         }
         with atomic_path(Path(path)) as temporary:
@@ -111,6 +115,7 @@ def _from_header(path: str | Path, text: str, tensors: dict[str, Tensor]) -> Fac
             host=str(header["host"]),
             vision=dict(header["vision"]),
             projector_sha256=str(header["projector_sha256"]),
+            facial_sha256=str(header.get("facial_sha256", "")),  # files written before there were facial encoders
         )
     except (FaceDataError, FaceConfigError) as error:
         raise type(error)(str(error) if str(path) in str(error) else f"{path}: {error}") from None

@@ -15,6 +15,7 @@ from ..fusion import FUSIONS
 from ..model_files import mark_processor, write_config
 from ..switch import prompt_token_ids
 from .adapter import FaceAdapter, projector_checksum
+from .facial import placed
 from .folder import FACE, ModelFolder, on_host
 from .place import copy_tree, link_or_copy, new_directory
 from .shards import write_index, write_shard
@@ -29,22 +30,26 @@ class Applied:
     notes: list[str] = field(default_factory=list)
 
 
-def apply_adapter(adapter: str | Path | FaceAdapter, model_dir: str | Path, out: str | Path) -> Applied:
+def apply_adapter(
+    adapter: str | Path | FaceAdapter, model_dir: str | Path, out: str | Path, *, facial: str | Path | None = None
+) -> Applied:
     """Writes ``out``: the model of ``model_dir`` with the adapter's branch, switched on.
 
     ``model_dir`` is a whole LLaVA of any host (LLaVA 1.5's or LLaVA-NeXT's package, transformers), and is not changed.
     Its weight files are hard-linked where the file system can, else copied; the branch is one more file beside them.
-    Prompts are put into the model's own token ids.
+    Prompts are put into the model's own token ids. ``facial``: where a frozen facial encoder's weights lie here, if not
+    where they were; where they are not, a note says so.
 
     Raises ``FaceConfigError`` if widths, patches, tower or fusion do not fit, face weights are there already or ``out``
-    exists, ``FaceDataError`` for files that cannot be read. Nothing is left behind then.
+    exists, ``FaceDataError`` for files that cannot be read, and for a facial encoder of other weights. Nothing is left
+    behind then.
     """
     loaded = adapter if isinstance(adapter, FaceAdapter) else FaceAdapter.read(adapter)
     source = Path(model_dir)
     folder = ModelFolder.open(source)
     check_fits(loaded, folder)
     done = Applied(loaded.face)
-    done.face = _in_its_tokens(loaded.face, source, done.notes)
+    done.face = _in_its_tokens(placed(loaded, facial, done.notes), source, done.notes)
     tensors = _for_host(loaded, folder, done.notes)
     with new_directory(Path(out)) as target:
         copy_tree(source, target, without=("config.json", *_weight_files(folder)))

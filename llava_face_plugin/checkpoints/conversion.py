@@ -17,6 +17,7 @@ from ..config import KEY
 from ..errors import FaceConfigError
 from ..model_files import mark_processor, write_config
 from ..registry import unknown_name
+from .facial import absence
 from .folder import ModelFolder
 from .place import become, check_free
 from .plan import Plan
@@ -77,7 +78,8 @@ def convert(
     _write_config(folder, plan, work)
     (work / _JOB).unlink()
     become(work, out)
-    return Converted(plan.family, folder.face is not None, len(plan.pieces) + len(plan.tower), shards, plan.notes)
+    notes = [*plan.notes, *([note] if (note := absence(folder.face)) is not None else [])]
+    return Converted(plan.family, folder.face is not None, len(plan.pieces) + len(plan.tower), shards, notes)
 
 
 def _plan(folder: ModelFolder, to: str, out: Path, vision_tower: str | None) -> Plan:

@@ -15,6 +15,7 @@ from ..branch import FaceBranch
 from ..config import FaceConfig
 from ..errors import FaceConfigError, FaceHostError
 from .adapter import FaceAdapter, projector_checksum
+from .facial import check_same_weights, known_checksum
 from .folder import FACE, Host, canonical
 
 _WRAPPED, _ORIGINAL = "modules_to_save", "original_module"  # PEFT's copies of a module that is to be saved
@@ -66,7 +67,7 @@ def from_model(model: nn.Module, with_projector: bool) -> FaceAdapter:
     return FaceAdapter(
         face=config, vision_width=vision_width, llm_width=llm_width, tensors=tensors,
         projector=layers if with_projector else {}, host=live.host, vision=_vision(model),
-        projector_sha256=projector_checksum(layers),
+        projector_sha256=projector_checksum(layers), facial_sha256=known_checksum(config.facial),
     )  # fmt: skip
 
 
@@ -75,11 +76,12 @@ def load_adapter(model: nn.Module, path: str | Path) -> FaceAdapter:
 
     The projector is replaced too if it is in the file. Returns the adapter. Raises ``FaceHostError`` if face mode is
     off in the model or weights are offloaded, ``FaceConfigError`` if its block is not the adapter's (it names the
-    keys) or widths differ, ``FaceDataError`` for a bad file.
+    keys) or widths differ, ``FaceDataError`` for a bad file, and for a frozen facial encoder of other weights.
     """
     adapter = FaceAdapter.read(path)
     live = LiveBranch.of(model)
     check_same_method(adapter.face, live.branch.config, str(path))
+    check_same_weights(adapter, live.branch.config.facial)
     if live.widths() != (adapter.vision_width, adapter.llm_width):
         raise FaceConfigError(
             f"{path}: made for widths {adapter.vision_width} and {adapter.llm_width}, this model has "
@@ -115,16 +117,20 @@ def check_same_method(ours: FaceConfig, theirs: FaceConfig, where: str) -> None:
 
 
 def _method(face: FaceConfig) -> dict[str, Any]:
-    """What the weights depend on: not where maps come from, loss weights, or a tokenizer's ids."""
+    """What the weights depend on: not where things lie, loss weights, a tokenizer's ids, or the kind of dispatch."""
     block = face.to_dict()
     for key in ("maps", "parser", "bad_map"):
         block["segmentation"].pop(key)
+    if block["facial"]:
+        block["facial"].pop("path")
+    for key in ("dispatch", "balance_weight", "balance_over", "z_weight"):
+        block["fusion"].pop(key)
     if block["knowledge"]:
         for key in ("file", "sha256", "rules", "without", "bce_weight", "logic_weight"):
             block["knowledge"].pop(key)
         for attribute in block["knowledge"]["attributes"]:
             attribute.pop("tokens"), attribute.pop("prior")
-    return {key: block[key] for key in ("segmentation", "fusion", "knowledge")}
+    return {key: block[key] for key in ("segmentation", "facial", "fusion", "knowledge")}
 
 
 def _differing(one: Any, other: Any, place: str = "") -> list[str]:

@@ -48,11 +48,13 @@ def check_face(folder: ModelFolder, tiles: bool, tower: Tower) -> None:
         return
     if tiles and FUSIONS[face.fusion.type].adds_tokens:  # type: ignore[attr-defined]
         raise refuse(folder.path, f"fusion {face.fusion.type!r} adds tokens, and tiles are laid out by their number")
+    pixels = face.facial is not None
     shared = face.segmentation.encoder == "vit-palette" and face.segmentation.vision_tower is None
     expected = 0.48145466 if tower.kind == CLIP else 0.5
     mean = (tower.processor.get("image_mean") or [expected])[0]
-    if shared and abs(mean - expected) > 1e-4:
-        raise refuse(folder.path, f"vit-palette paints for the usual image_mean of its tower, here it is {mean}")
+    if (shared or pixels) and abs(mean - expected) > 1e-4:
+        part = "the facial encoder is given pixels by" if pixels else "vit-palette paints for"
+        raise refuse(folder.path, f"{part} the usual image_mean of its tower, here it is {mean}")
 
 
 def model_pieces(folder: ModelFolder, other: Any, rows: int, *, newline: bool, tied: bool) -> list[Piece]:

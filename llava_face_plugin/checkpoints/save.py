@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import FaceConfigError, FaceDataError
 from .adapter import FaceAdapter, projector_checksum
+from .facial import known_checksum
 from .folder import ModelFolder
 from .live import from_model
 from .weights import parts
@@ -62,7 +63,7 @@ def from_folder(directory: Path, base: Path | None = None, with_projector: bool 
             face=face, vision_width=vision_width, llm_width=llm_width,
             tensors={name: folder.weights.read(held) for name, held in folder.branch.items()},
             projector=layers if with_projector else {}, host=folder.host, vision=folder.vision(),
-            projector_sha256=projector_checksum(layers),
+            projector_sha256=projector_checksum(layers), facial_sha256=known_checksum(face.facial),
         )  # fmt: skip
     except FaceDataError as error:
         raise FaceDataError(f"{directory}: {error}") from None

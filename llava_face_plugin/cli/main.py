@@ -15,6 +15,7 @@ from . import (
     convert,
     doctor,
     evaluate,
+    frames,
     knowledge,
     maps,
     overlay,
@@ -46,7 +47,7 @@ app = _App(
     pretty_exceptions_enable=False,
 )
 for command in (
-    switch, doctor, adapter, convert, prepare, stages, knowledge, segment, maps, overlay, plan, attributes, tasks,
+    switch, doctor, adapter, convert, prepare, frames, stages, knowledge, segment, maps, overlay, plan, attributes, tasks,
     evaluate, tiny_model,
 ):  # fmt: skip
     command.register(app)

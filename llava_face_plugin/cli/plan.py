@@ -34,7 +34,12 @@ def plan(
     vision_tower: Annotated[
         str | None, typer.Option(help="Its name or directory, where MODEL_DIR does not say it.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="light | faceinsight: the face block, over MODEL_DIR's.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="light | faceinsight | favchat | favchat-v6: the face block, over MODEL_DIR's.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the preset, e.g. fusion.dispatch=grouped.")
+    ] = None,
     face_config: Annotated[Path | None, typer.Option(help="JSON file with a face block.")] = None,
     attributes: Annotated[
         int | None, typer.Option(help="Stand-in knowledge of a preset: 0, 20 or 40 attributes.")
@@ -70,16 +75,19 @@ def plan(
     from ..planning.plan import Machine, Planner
     from ..planning.read import shapes_of
     from ..planning.work import Spread
+    from ..switch import parse_settings
 
     if (model_dir is None) == (model is None):
         raise FaceConfigError("plan: give a MODEL_DIR, or --model with a name, and not both")
+    if set_ and preset is None:
+        raise FaceConfigError("--set goes over a preset: give --preset too")
     shapes = shapes_of(str(model_dir or model), host, vision_tower)
     if face_config is not None:
         face = faces.of_file(face_config)
     elif shapes.face is not None and preset is None:
         face = shapes.face
     else:
-        face = faces.of_preset(preset or "light", attributes)
+        face = faces.of_preset(preset or "light", attributes, parse_settings(set_ or []))
     work = _work(
         shapes, _visual(shapes, image_size, tiles, frames), seq_len,
         batch=batch or (32 if stage == "pretrain" else 16), stage=stage, dtype=dtype, lora_rank=lora_rank,
@@ -157,10 +165,12 @@ def _print(made: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from .. import summary
+
     console = Console()
     work, spread = made.work, made.spread
     knowledge = made.face.knowledge
-    face = f"{made.face.segmentation.encoder}, {made.face.fusion.type}"
+    face = f"{summary.sources(made.face)}, {summary.fusion(made.face.fusion)}"
     face += f", {len(knowledge.attributes)} attributes" if knowledge else ", no knowledge"
     lines = [
         f"{made.shapes.name} on {made.shapes.host}: {made.shapes.source}",

@@ -10,12 +10,15 @@ import typer
 
 def enable(
     model_dir: Annotated[Path, typer.Argument(help="A LLaVA checkpoint, or the LLM a training starts from.")],
-    preset: Annotated[str, typer.Option(help="light | faceinsight")] = "light",
+    preset: Annotated[
+        str, typer.Option(help="light | faceinsight | favchat | favchat-v6 (these two need --set facial.path=FILE).")
+    ] = "light",
     knowledge: Annotated[
         str | None, typer.Option(help="A knowledge file, or 'made' for the drawn faces' knowledge.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the preset, e.g. fusion.type=append.")
+        list[str] | None,
+        typer.Option("--set", help="key=value over the preset, e.g. fusion.type=append or facial.path=farl.pth."),
     ] = None,
     without: Annotated[list[str] | None, typer.Option(help="Leave out a rule group, e.g. gender.")] = None,
     out: Annotated[
@@ -31,7 +34,7 @@ def enable(
     ] = False,
 ) -> None:
     """Switch face mode on in MODEL_DIR (writes the "face" block of its config.json)."""
-    from .. import switch
+    from .. import summary, switch
 
     face = switch.enable(
         model_dir,
@@ -44,8 +47,9 @@ def enable(
     )
     target = out or model_dir
     typer.echo(f"face mode is on in {target}: preset {face.preset}")
-    typer.echo(f"  segmentation  {face.segmentation.encoder}")
-    typer.echo(f"  fusion        {face.fusion.type}")
+    typer.echo(f"  segmentation  {face.segmentation.encoder or 'none: label maps are not read'}")
+    typer.echo(f"  facial        {summary.facial(face.facial)}")
+    typer.echo(f"  fusion        {summary.fusion(face.fusion)}")
     if face.knowledge is None:
         typer.echo("  knowledge     off (give --knowledge FILE to switch it on)")
     else:

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import FaceDataError
 from ..maps.files import write_map
 from ..parsing.precomputed import index
+from ..video.folder import FRAMES
 from ..video.write import write_frames, write_mp4
 from . import made
 from .conversations import Plan, Sample, conversations, row_of
@@ -25,9 +26,6 @@ from .made_attributes import MADE_ATTRIBUTES, sample_attributes
 from .made_motion import KINDS, LEAST_FRAMES, QUESTION, TEMPORAL, Kind
 from .made_portrait import Motion
 from .prepared import Prepared, Progress, attributes_of, write_json
-
-FRAMES = "shareVideoGPTV"
-"""The folder of frame folders: the one name in a path by which LLaVA-NeXT's train.py reads pictures as a clip."""
 
 VOCABULARY: tuple[str, ...] = (*MADE_ATTRIBUTES, *TEMPORAL)
 COUNT, RATE = 16, 8.0

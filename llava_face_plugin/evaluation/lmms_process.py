@@ -38,6 +38,7 @@ _UNANSWERED = re.compile(
 _PATHS = (
     ("mm_vision_tower",), ("vision_tower",), ("face", "segmentation", "maps"), ("face", "segmentation", "vision_tower"),
     ("face", "segmentation", "parser", "path"), ("face", "segmentation", "parser", "detector_path"),
+    ("face", "facial", "path"),
 )  # fmt: skip
 """Keys of a ``config.json`` whose values can be files beside the model that change what it sees."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -72,10 +73,11 @@ class Model:
         return chosen or (_device() if self.path and self.runner in ("face_llava", "llava_hf") else None)
 
     def sources(self) -> list[Path]:
-        """What answers depend on and lies on this machine: the model directory, any directory named in ``args``
-        (``model_base=DIR``), and the vision tower, maps and parser that their ``config.json`` names."""
+        """What answers depend on and lies on this machine: the model directory, what is named in ``args``
+        (``model_base=DIR``, ``detector_path=FILE``), and the vision tower, maps, parser and facial encoder that their
+        ``config.json`` names."""
         given = [Path(value) for value in self._values().values() if value]
-        found = [*([self.path] if self.path else []), *(path for path in given if path.is_dir())]
+        found = [*([self.path] if self.path else []), *(path for path in given if path.exists())]
         named = [path for folder in found for path in _named(folder / "config.json")]
         return list(dict.fromkeys(path.resolve() for path in [*found, *named]))
 

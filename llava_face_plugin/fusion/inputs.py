@@ -21,17 +21,20 @@ class Sources(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """The text that a fusion may be conditioned on: of each image, the question that it is shown with.
+    """The text that a fusion may be conditioned on: of each sample, what stands before its answer.
 
     Embeddings of the LLM's own vocabulary. The branch takes no gradient into them. Answers must be masked: a fusion
     that reads them would tell the LLM what it is to say.
     """
 
     tokens: Tensor
-    """(B, T, D); B counts images (tiles, frames) as the features do."""
+    """(S, T, D); S counts texts."""
     mask: Tensor
-    """(B, T) bool; False at padding, image placeholders and everything from the first answer on. A row may be all
+    """(S, T) bool; False at padding, image placeholders and everything from the first answer on. A row may be all
     False: the learned neutral state is used for it."""
+    rows: Tensor | None = None
+    """(B,) int64: which of the S texts each image (tile, frame) is shown with; B counts as the features do. None: each
+    with its own, S = B."""
 
 
 class Auxiliary:

@@ -24,19 +24,21 @@ class PromptReader(nn.Module):
         self._draw()
 
     def forward(self, prompt: Prompt | None, batch: int) -> tuple[Tensor, Tensor]:
-        """Text (B, N + T, width) and mask (B, N + T) bool. Raises ``FaceHostError`` for another number of prompts."""
+        """Text (B, N + T, width) and mask (B, N + T) bool. Raises ``FaceHostError`` for another number of prompts.
+
+        A text is narrowed once, however many images are shown with it.
+        """
         like = self.neutral
         if prompt is None:
             prompt = Prompt(like.new_zeros(batch, 0, self.narrow.in_features), like.new_zeros(batch, 0).bool())
-        if len(prompt.tokens) != batch or prompt.mask.shape != prompt.tokens.shape[:2]:
-            raise FaceHostError(
-                f"{batch} images need a prompt each, tokens (B, T, D) and mask (B, T), but tokens are "
-                f"{tuple(prompt.tokens.shape)} and the mask is {tuple(prompt.mask.shape)}"
-            )
+        _check(prompt, batch)
         tokens = prompt.tokens.detach().to(device=like.device, dtype=like.dtype)
         text = self.narrow(F.layer_norm(tokens, tokens.shape[-1:]))
-        neutral = like.expand(batch, -1, -1)
         mask = prompt.mask.to(device=like.device, dtype=torch.bool)
+        if prompt.rows is not None:
+            rows = prompt.rows.to(like.device)
+            text, mask = text[rows], mask[rows]
+        neutral = like.expand(batch, -1, -1)
         known = torch.ones(batch, len(like), dtype=torch.bool, device=like.device)
         return torch.cat([neutral, text.to(neutral.dtype)], dim=1), torch.cat([known, mask], dim=1)
 
@@ -47,6 +49,16 @@ class PromptReader(nn.Module):
 
     def _draw(self) -> None:
         nn.init.normal_(self.neutral, std=0.02)
+
+
+def _check(prompt: Prompt, batch: int) -> None:
+    rows = prompt.tokens if prompt.rows is None else prompt.rows
+    if len(rows) != batch or prompt.mask.shape != prompt.tokens.shape[:2]:
+        told = "no rows" if prompt.rows is None else f"{len(rows)} rows"
+        raise FaceHostError(
+            f"{batch} images need a prompt each, tokens (S, T, D), mask (S, T) and rows (B,), but tokens are "
+            f"{tuple(prompt.tokens.shape)}, the mask is {tuple(prompt.mask.shape)}, and there are {told}"
+        )
 
 
 def mean_of(text: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .. import guard
+from .. import guard, summary
 from ..config import KEY, FaceConfig
 from ..errors import FaceDataError, FaceError
 from ..model_files import read_config
@@ -126,10 +126,11 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
     if face is None:
         _check_off(report, config, on, trained)
         return
-    from .doctor_maps import check_maps_and_parser  # which imports this module
+    from .doctor_face import check_facial, check_fusion  # which import this module
+    from .doctor_maps import check_maps_and_parser
 
     report.face = face.to_dict()
-    report.add("ok", "face mode", f"on: preset {face.preset}, {face.segmentation.encoder}, {face.fusion.type}")
+    report.add("ok", "face mode", f"on: preset {face.preset}, {summary.sources(face)}, {face.fusion.type}")
     family = guard.transformers_family(config)
     if guard.is_on(config):
         who = (
@@ -142,7 +143,9 @@ def _check_model(report: Report, model_dir: Path, on: bool, trained: bool) -> No
             "guard",
             "missing: without the plugin LLaVA would train silently; `llava-face enable` it",
         )
-    _check_weights(report, model_dir, config, trained)
+    names = _check_weights(report, model_dir, config, trained)
+    check_facial(report, face.facial, names)
+    check_fusion(report, face)
     check_maps_and_parser(report, face.segmentation)
     if family is None:
         from . import doctor_llava
@@ -157,12 +160,13 @@ def _check_off(report: Report, config: dict[str, Any], on: bool, trained: bool) 
         report.add("problem", "guard", "left behind: plain LLaVA refuses this directory; run `llava-face disable`")
 
 
-def _check_weights(report: Report, model_dir: Path, config: dict[str, Any], trained: bool) -> None:
+def _check_weights(report: Report, model_dir: Path, config: dict[str, Any], trained: bool) -> list[str]:
+    """The names of the face weights that the directory holds."""
     try:
         names = face_weight_names(model_dir)
     except FaceDataError as error:
         report.add("problem", "face weights", str(error))
-        return
+        return []
     architecture = (config.get("architectures") or ["?"])[0]
     has_tower = config.get("mm_vision_tower") not in (None, guard.TOWER_MARK)
     if names:
@@ -171,6 +175,7 @@ def _check_weights(report: Report, model_dir: Path, config: dict[str, Any], trai
         report.add("problem", "face weights", "none found: this run trained without face mode")
     else:
         report.add("ok", "face weights", "none yet: training starts them fresh, gates closed")
+    return names
 
 
 def face_weight_names(model_dir: Path) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..config import KEY, FaceConfig, merged
+from ..config import KEY, PRESETS, FaceConfig, merged
 from ..data.made_attributes import MADE_ATTRIBUTES
 from ..errors import FaceConfigError
 from ..knowledge.rules import load_rules
@@ -14,6 +14,9 @@ from ..labels import CELEBA_ATTRIBUTES, prompt_of
 
 KNOWLEDGE = {20: (MADE_ATTRIBUTES, "made"), 40: (CELEBA_ATTRIBUTES, "celeba")}
 """Attributes of a stand-in knowledge block -> their names and their rules."""
+
+WEIGHTS = "weights of this shape"
+"""Stands in for ``facial.path``, which a plan does not read: ViT-B/16 as FaRL has it, unless ``facial.vit`` is set."""
 
 
 def knowledge_block(attributes: int) -> dict[str, Any]:
@@ -28,12 +31,18 @@ def knowledge_block(attributes: int) -> dict[str, Any]:
 
 
 def of_preset(preset: str, attributes: int | None = None, settings: dict[str, Any] | None = None) -> FaceConfig:
-    """The preset with stand-in knowledge of 0, 20 or 40 attributes (default: 40 for ``faceinsight``, else 0)."""
+    """The preset with stand-in knowledge of 0, 20 or 40 attributes (default: 40 for ``faceinsight``, else 0).
+
+    A facial encoder needs no path. Raises ``FaceConfigError`` for settings that are none.
+    """
     if attributes is None:
         attributes = 40 if preset == "faceinsight" else 0
     if attributes not in (0, *KNOWLEDGE):
         raise FaceConfigError(f"--attributes {attributes}: expected 0, {' or '.join(map(str, KNOWLEDGE))}")
     block = merged({"enabled": True, "preset": preset}, settings or {})
+    facial = merged(PRESETS.get(preset, {}), block).get("facial")
+    if isinstance(facial, dict):
+        block["facial"] = {"path": WEIGHTS, **facial}
     if attributes:
         block["knowledge"] = knowledge_block(attributes)
     return FaceConfig.parse(block, f"preset {preset}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .skeleton import FACE_VIT
+from .skeleton import FACE_VIT, FACIAL
 from .tracing import GRADIENTS, Traced
 from .work import Spread, Work
 
@@ -64,10 +64,10 @@ def memory(traced: Traced, work: Work, spread: Spread, text: Mapping[str, Any]) 
         text: the language model's shapes, from which Trainer sets DeepSpeed's bucket sizes.
     """
     trained, frozen = sum(traced.trained.values()), sum(traced.frozen.values())
-    face_vit = traced.frozen.get(FACE_VIT, 0)  # stands outside of the model: no ZeRO partitions it
+    outside = traced.frozen.get(FACE_VIT, 0) + traced.frozen.get(FACIAL, 0)  # of the model: no ZeRO partitions them
     gpus, size = spread.gpus, work.bytes
     share = gpus if spread.zero == 3 else 1
-    weights = (trained + frozen - face_vit) * size // share
+    weights = (trained + frozen - outside) * size // share
     gradients = trained * size // (gpus if spread.zero >= 2 else 1)
     states = trained * _state_bytes(spread, size) // (gpus if spread.zero else 1)
     host = 0
@@ -76,10 +76,10 @@ def memory(traced: Traced, work: Work, spread: Spread, text: Mapping[str, Any]) 
     if spread.offloads_optimizer:
         # DeepSpeed's CPU optimizer: states, and the partition's gradients in fp32
         host, states, gradients = host + states + 4 * trained // gpus, 0, 0
-    weights += face_vit * size
+    weights += outside * size
     piling = traced.alive.get(GRADIENTS, 0) if keeps_gradients(spread) else gradients
     alive = {part: size for part, size in traced.alive.items() if part != GRADIENTS}
-    buffers = _buffers(trained, frozen - face_vit, size, spread, text)
+    buffers = _buffers(trained, frozen - outside, size, spread, text)
     running = {
         WEIGHTS: weights, GRADIENTS: piling, OPTIMIZER: states, **alive, BUFFERS: buffers, OVERHEAD: CONTEXT,
     }  # fmt: skip

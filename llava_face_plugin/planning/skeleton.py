@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from ..branch import FaceBranch
 from ..config import FaceConfig
+from ..encoders.backbones import denormalise
 from ..errors import FaceConfigError
-from ..fusion import Layers
+from ..facial_config import CLIP_MEAN, CLIP_STD
+from ..fusion import Auxiliary, Layers, Prompt
+from .branches import branch_of
 from .shapes import PACKAGES, Shapes
 from .work import DTYPES, Work
 
@@ -24,6 +27,7 @@ TOWER, PROJECTOR, FACE, LANGUAGE = "vision tower", "projector", "face branch", "
 PROJECTION, LOSS = "projector and branch", "logits and loss"
 FACE_VIT = "face ViT"
 """The frozen ViT of its own that ``vit-palette`` may read maps with."""
+FACIAL = "facial encoder"
 
 LORA_DROPOUT = 0.05
 """LLaVA's ``lora_dropout``."""
@@ -60,7 +64,7 @@ class Skeleton:
             self.language = _language_model(shapes, work)
             self.tower = _tower(shapes, work)
             self.projector = nn.Sequential(*_projector(shapes.projector, width, hidden))
-            self.face = FaceBranch(face, width, hidden) if face is not None else None
+            self.face = branch_of(face, width, hidden) if face is not None else None
             self.face_vit = _tower(shapes, work) if own else None
             _check_fusion(shapes, self.face)
             self._set_trainable()
@@ -69,7 +73,10 @@ class Skeleton:
 
     def modules(self) -> dict[str, nn.Module]:
         """The parts by name."""
-        parts = {TOWER: self.tower, PROJECTOR: self.projector, FACE: self.face, FACE_VIT: self.face_vit}
+        parts: dict[str, nn.Module | None] = {TOWER: self.tower, PROJECTOR: self.projector, FACE_VIT: self.face_vit}
+        if self.face is not None:
+            parts[FACE] = nn.ModuleList(part for part in self.face.children() if part is not self.face.facial)
+            parts[FACIAL] = self.face.facial
         return {name: part for name, part in {**parts, LANGUAGE: self.language}.items() if part is not None}
 
     def _set_trainable(self) -> None:
@@ -106,7 +113,7 @@ class Skeleton:
         if self.face is None:
             tokens, face_loss = self.projector(features), None
         else:
-            tokens, face_loss = self._face(features, images[:, 3])
+            tokens, face_loss = self._face(features, images, ids, enter)
         enter(LANGUAGE)
         visual = self._laid_out(tokens)
         embedded = torch.cat([visual, self.language.get_input_embeddings()(ids)], dim=1)
@@ -123,23 +130,40 @@ class Skeleton:
         hidden = tower(images, output_hidden_states=True).hidden_states[-2]
         return hidden[:, -self.shapes.patches :]
 
-    def _face(self, features: Tensor, label_map: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _face(
+        self, features: Tensor, images: Tensor, ids: Tensor, enter: Callable[[str], None]
+    ) -> tuple[Tensor, Tensor | None]:
         assert self.face is not None
 
         @torch.no_grad()
         def read(rgb: Tensor) -> Tensor:
             return self._read(self.face_vit or self.tower, rgb.to(features.dtype))
 
-        tokens = self.face(Layers(list(self.projector)), features, label_map, read)
-        head = self.face.knowledge
+        layers, auxiliary = Layers(list(self.projector)), Auxiliary()
+        rgb = denormalise(images[:, :3], CLIP_MEAN, CLIP_STD) if self.face.reads_pixels else None
+        prompt = self._prompt(ids) if self.face.reads_prompt else None
+        with _announced(self.face.facial, enter):
+            tokens = self.face(layers, features, images[:, 3], read, rgb, prompt, auxiliary)
+        losses = [loss for loss in (self._knowledge(tokens), auxiliary.weighted()) if loss is not None]
+        return tokens, torch.stack(losses).sum() if losses else None
+
+    def _prompt(self, ids: Tensor) -> Prompt:
+        """Of each tile all the text of its sample: the most that a question can be."""
+        with torch.no_grad():
+            text = self.language.get_input_embeddings()(ids)
+        rows = torch.arange(self.work.batch).repeat_interleave(self.work.visual.tiles)
+        return Prompt(text, torch.ones(ids.shape, dtype=torch.bool), rows)
+
+    def _knowledge(self, tokens: Tensor) -> Tensor | None:
+        head = self.face.knowledge if self.face is not None else None
         if head is None:
-            return tokens, None
+            return None
         whole = tokens.unflatten(0, (self.work.batch, self.work.visual.tiles))[:, 0]
         prompts, _ = head.prompt_tokens(tokens.device)
         with torch.no_grad():
             embedded = self.language.get_input_embeddings()(prompts)
         logits = head(whole, embedded)
-        return tokens, head.weighted(head.losses(logits, torch.zeros(logits.shape, dtype=torch.int8)))
+        return head.weighted(head.losses(logits, torch.zeros(logits.shape, dtype=torch.int8)))
 
     def _laid_out(self, tokens: Tensor) -> Tensor:
         """(tiles, P', D) -> (B, V, D): what is padding left out, newline tokens put in."""
@@ -149,6 +173,21 @@ class Skeleton:
         if wanted <= rows.shape[1]:
             return rows[:, :wanted]
         return torch.cat([rows, rows.new_zeros(len(rows), wanted - rows.shape[1], rows.shape[2])], dim=1)
+
+
+@contextmanager
+def _announced(facial: nn.Module | None, enter: Callable[[str], None]) -> Iterator[None]:
+    """Has ``enter`` told when the facial encoder begins, and when it is through."""
+    if facial is None:
+        yield
+        return
+    handles = [
+        facial.register_forward_pre_hook(lambda *_: enter(FACIAL)),
+        facial.register_forward_hook(lambda *_: enter(PROJECTION)),
+    ]
+    yield
+    for handle in handles:
+        handle.remove()
 
 
 def without_initial_values() -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from ..config import FaceConfig
+from .branches import EvenShares
 from .shapes import Shapes
 from .skeleton import Skeleton, without_initial_values
 from .work import Work
@@ -105,7 +107,8 @@ def trace(shapes: Shapes, work: Work, face: FaceConfig | None, keep_gradients: b
     Raises ``FaceConfigError`` for shapes that make no model.
     """
     live, flops = LiveBytes(), _FlopsByPart()
-    with FakeTensorMode(), torch.device("cpu"):
+    even = EvenShares(face.fusion) if face is not None else nullcontext()
+    with FakeTensorMode(), even, torch.device("cpu"):
         with without_initial_values():
             skeleton = Skeleton(shapes, work, face)
         modules = skeleton.modules()

@@ -13,6 +13,9 @@ from ..errors import FaceDataError
 from ..maps.files import IMAGE_SUFFIXES, image_size, open_image
 from .limits import check_count, check_size
 
+FRAMES = "shareVideoGPTV"
+"""The folder of frame folders: the one name in a path by which LLaVA-NeXT's train.py reads pictures as a clip."""
+
 RATE = 2.0
 """Frames a second that a folder stands for: LLaVA-NeXT's train.py takes its frame folders for 2 a second."""
 

@@ -58,17 +58,28 @@ def read_frames(
     frames, or too large (``limits.py``), and where a detector is needed and not given; ``FaceHostError`` where neither
     PyAV nor OpenCV is installed.
     """
-    path, sampling = Path(path), sampling or Sampling()
+    sampling = sampling or Sampling()
     if sampling.kind == "face" and detector is None:
         raise FaceDataError("sampling 'face' needs a detector: see parsing.build.build_detector")
-    clip: Clip = FrameFolder(path, rate) if path.is_dir() else open_clip(path, decoder)
+    clip = opened(path, rate, decoder)
     times = clip.times()
-    boxes = None
-    if sampling.kind == "face":
-        assert detector is not None
-        places, boxes = _by_faces(clip, times, sampling.n, detector)
-    else:
-        places = sampling.places(times)
+    if sampling.kind != "face":
+        return take(clip, times, sampling.places(times))
+    assert detector is not None
+    looked_at = uniform(len(times), CANDIDATES * sampling.n)
+    scores, boxes = best_faces(detections(detector, clip.pictures(looked_at)))
+    best = best_of_parts(scores, sampling.n)
+    return take(clip, times, looked_at[best], boxes[best])
+
+
+def opened(path: str | Path, rate: float = RATE, decoder: str | None = None) -> Clip:
+    """A video file, or a folder of frames at ``rate``; raises as ``read_frames``."""
+    path = Path(path)
+    return FrameFolder(path, rate) if path.is_dir() else open_clip(path, decoder)
+
+
+def take(clip: Clip, times: np.ndarray, places: np.ndarray, boxes: np.ndarray | None = None) -> Frames:
+    """The frames ``places`` (F,) of a clip with ``times`` (T,). Raises ``FaceDataError`` if one cannot be decoded."""
     check_total(clip.where, len(places), clip.size)
     pixels = np.empty((len(places), clip.size[1], clip.size[0], 3), dtype=np.uint8)
     read = 0
@@ -78,10 +89,3 @@ def read_frames(
     if read != len(places):
         raise FaceDataError(f"{clip.where}: frame {places[read]} could be decoded once and then no more", "damaged")
     return Frames(pixels, times[places], places, len(times), float(times[-1]), boxes)
-
-
-def _by_faces(clip: Clip, times: np.ndarray, n: int, detector: Detector) -> tuple[np.ndarray, np.ndarray]:
-    looked_at = uniform(len(times), CANDIDATES * n)
-    scores, boxes = best_faces(detections(detector, clip.pictures(looked_at)))
-    best = best_of_parts(scores, n)
-    return looked_at[best], boxes[best]

@@ -43,8 +43,9 @@ class Sampling:
             raise FaceDataError(f"sampling: fps must be above 0 and at most 1000, got {self.fps}")
 
     @classmethod
-    def parse(cls, text: str) -> Sampling:
-        """``uniform:16``, ``fps:2:16`` (the rate, and n at most) or ``face:16``; what is left out is the default.
+    def parse(cls, text: str, n: int = FRAMES) -> Sampling:
+        """``uniform:16``, ``fps:2:16`` (the rate, and n at most) or ``face:16``. What is left out is the default; ``n``
+        is that of the number of frames.
 
         Raises ``FaceDataError`` for anything else.
         """
@@ -52,9 +53,9 @@ class Sampling:
         try:
             if kind == "fps" and len(numbers) <= 2:
                 rate = float(numbers[0]) if numbers else RATE
-                return cls("fps", int(numbers[1]) if len(numbers) == 2 else FRAMES, rate)
+                return cls("fps", int(numbers[1]) if len(numbers) == 2 else n, rate)
             if len(numbers) <= 1:
-                return cls(kind, int(numbers[0]) if numbers else FRAMES)  # type: ignore[arg-type]
+                return cls(kind, int(numbers[0]) if numbers else n)  # type: ignore[arg-type]
         except ValueError as error:
             if isinstance(error, FaceDataError):
                 raise

@@ -34,7 +34,8 @@ def write_mp4(path: Path, pixels: np.ndarray, fps: float) -> None:
     """
     _check(path, pixels)
     if pixels.shape[1] % 2 or pixels.shape[2] % 2:
-        raise FaceDataError(f"{path}: an mp4 needs an even width and height, got {pixels.shape[2]}x{pixels.shape[1]}")
+        told = f"an mp4 needs an even width and height, got {pixels.shape[2]}x{pixels.shape[1]}"
+        raise FaceDataError(f"{path}: {told}", "odd size")
     with atomic_path(path) as temporary:
         (_with_pyav if installed_decoder() == "av" else _with_opencv)(temporary, pixels, fps)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from cases import SEED, Size, Variant
+from facial_weights import random_farl
 from flops import vision_config
 from torch import Tensor, nn
 
@@ -63,9 +64,11 @@ class Bench:
 
         if variant.settings is None:
             return self.work / "base"
-        out = self.work / variant.label.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
+        out = self.work / variant.slug
         if not out.exists():
-            settings = variant.settings
+            settings = variant.at(self.size)
+            if variant.facial:
+                settings = merged(settings, {"facial": {"path": random_farl(self.size)}})
             if variant.own_tower:
                 settings = merged(settings, {"segmentation": {"vision_tower": str(self.work / "base" / "clip")}})
             enable(self.work / "base", settings=settings, knowledge="made" if variant.attributes else None, out=out)

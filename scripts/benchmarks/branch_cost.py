@@ -1,7 +1,7 @@
 """What face mode costs: parameters, bytes, LLM tokens, FLOPs, step time and peak memory, against plain LLaVA.
 
     .venv/bin/python scripts/benchmarks/branch_cost.py [--out DIR] [--steps N] [--device cpu|cuda]
-        [--size small|7b] [--train full|projector|lora]
+        [--size small|7b] [--train full|projector|lora] [--rows maps|facial|all]
 
 Two parts, never mixed:
 
@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 from bench_model import Bench
-from cases import DEFAULT, SIZES, VANILLA, comparisons, variants, with_knowledge
+from cases import DEFAULT, SIZES, comparisons, map_variants, variants, with_knowledge
 from flops import counted, proportions
 from measuring import WARM_UP, measure_memory, measure_time
 from report import counted_table, goals, machine, measured_table, show, write
@@ -48,15 +48,16 @@ def measured(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     bench = Bench(SIZES[arguments.size], arguments.device, arguments.train, work)
     bench.write_base()
     say = (lambda line: None) if arguments.quiet else partial(print, file=sys.stderr, flush=True)
-    peaks = measure_memory(bench, say)  # before this process holds device memory
-    pairs = list(comparisons())
-    rows = counted(bench.size, [VANILLA, *(pair.second for pair in pairs)], bench.size.batch)
+    peaks = measure_memory(bench, arguments.rows, say)  # before this process holds device memory
+    pairs = list(comparisons(arguments.rows))
+    chosen = {variant.label: variant for pair in pairs for variant in (pair.first, pair.second)}
+    rows = counted(bench.size, list(chosen.values()), bench.size.batch)
     column = "training_ratio" if arguments.train == "full" else "stage1_ratio"  # lora: nearly stage 1's
     flops = {row.label: getattr(row, column) for row in rows}
     return {
         "peak_bytes": peaks,
         "memory_ratio": {name: peaks[b.label] / peaks[a.label] for name, a, b, _ in pairs},
-        "time": measure_time(bench, arguments.steps, say),
+        "time": measure_time(bench, arguments.steps, arguments.rows, say),
         "flops_ratio": {name: flops[b.label] / flops[a.label] for name, a, b, _ in pairs},
     }
 
@@ -68,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--train", choices=("full", "projector", "lora"), help="default: full; 7b: projector")
+    parser.add_argument("--rows", choices=("maps", "facial", "all"), default="all", help="which are measured")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quiet", action="store_true", help="no line a variant on stderr")
     arguments = parser.parse_args()
@@ -84,7 +86,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="branch_cost_") as work:
         part2 = measured(arguments, Path(work))
-    known = [with_knowledge(v, n) for v in variants() for n in (20, 40)]
+    known = [with_knowledge(v, n) for v in map_variants() for n in (20, 40)]
     rows = counted(SIZES["7b"], [*variants(), *known])
     shares = {name: proportions(SIZES[name]) for name in ("7b", arguments.size)}
     print("\n".join(f"forward FLOPs, {name}: {text}" for name, text in shares.items()))
@@ -95,7 +97,7 @@ def main() -> None:
             "forward FLOPs": shares, "warm-up pairs dropped": WARM_UP,
         },
     }  # fmt: skip
-    results["goals"] = goals(results)
+    results["goals"] = goals(results) if arguments.rows != "facial" else []
     shown = [row for row in rows if "knowledge" not in row.label or row.label.startswith(DEFAULT)]
     tables = [
         counted_table("Counted at LLaVA-1.5-7B, per image", shown),

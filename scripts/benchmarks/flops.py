@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from cases import VANILLA, Size, Variant, default_variant
+from cases import FAVCHAT, VANILLA, Size, Variant, by_label, default_variant
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from llava_face_plugin.branch import FaceBranch
-from llava_face_plugin.config import FaceConfig, merged
-from llava_face_plugin.fusion import Layers
-from llava_face_plugin.planning.face import knowledge_block
+from llava_face_plugin.config import FaceConfig, FusionConfig, merged
+from llava_face_plugin.fusion import Auxiliary, Layers, Prompt
+from llava_face_plugin.planning.branches import EvenShares, branch_of
+from llava_face_plugin.planning.face import WEIGHTS, knowledge_block
 
 TRAINED_BYTES = 16
 """A trained parameter: bf16 weight 2 + bf16 gradient 2 + fp32 master 4 + two fp32 Adam moments 8."""
@@ -57,8 +57,9 @@ def tower_parameters(size: Size) -> int:
         return count(CLIPVisionModel(vision_config(size)))
 
 
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def count(module: nn.Module, trained: bool | None = None) -> int:
+    """All parameters, or those that are trained, or those that are not."""
+    return sum(p.numel() for p in module.parameters() if trained in (None, p.requires_grad))
 
 
 def projector(size: Size) -> list[nn.Module]:
@@ -66,8 +67,11 @@ def projector(size: Size) -> list[nn.Module]:
     return [nn.Linear(size.vision_hidden, size.hidden), nn.GELU(), nn.Linear(size.hidden, size.hidden)]
 
 
-def face_config(variant: Variant, size: Size) -> FaceConfig:
-    block = merged({"enabled": True}, variant.settings or {})
+def face_config(variant: Variant, size: Size, weights: str = WEIGHTS) -> FaceConfig:
+    """``weights``: the facial encoder's path, where the model is to run."""
+    block = merged({"enabled": True}, variant.at(size))
+    if variant.facial:
+        block["facial"]["path"] = weights
     if variant.own_tower:
         block["segmentation"]["vision_width"] = size.vision_hidden
     if variant.attributes:
@@ -111,7 +115,7 @@ def counted(size: Size, chosen: list[Variant], batch: int = 1) -> list[Counted]:
         run = _run(size, variant, batch)
         added = run.tokens - size.patches
         llm = llm_flops(size, base_tokens + added) - base_llm
-        own = tower_params if variant.own_tower else 0
+        own = run.frozen + (tower_params if variant.own_tower else 0)
         forward, training = run.forward - plain.forward, run.training - plain.training
         more_weights = FROZEN_BYTES * (run.parameters + own)
         more_state = TRAINED_BYTES * run.parameters + FROZEN_BYTES * own
@@ -137,6 +141,8 @@ class _Run(NamedTuple):
     training: float
     tokens: int
     parameters: int
+    frozen: int
+    """Of the facial encoder."""
 
 
 def _run(size: Size, variant: Variant, batch: int) -> _Run:
@@ -146,19 +152,25 @@ def _run(size: Size, variant: Variant, batch: int) -> _Run:
         layers = Layers(projector(size))
         features = torch.empty(batch, size.patches, size.vision_hidden)
         label_map = torch.empty(batch, size.image_size, size.image_size)
-        branch = FaceBranch(face_config(variant, size), size.vision_hidden, size.hidden) if variant.face else None
+        rgb = torch.empty(batch, 3, size.image_size, size.image_size)
+        face = face_config(variant, size) if variant.face else None
+        branch = branch_of(face, size.vision_hidden, size.hidden) if face is not None else None
+        prompt = Prompt(torch.empty(batch, size.text, size.hidden), torch.ones(batch, size.text, dtype=torch.bool))
         vit = CLIPVisionModel(vision_config(size))
 
     @torch.no_grad()
     def read(rgb: Tensor) -> Tensor:
         return vit(rgb).last_hidden_state[:, 1:]
 
-    with FlopCounterMode(display=False) as forward:
+    auxiliary = Auxiliary()
+    with EvenShares(face.fusion if face else FusionConfig()), FlopCounterMode(display=False) as forward:
         if branch is None:
             tokens = layers(features)
         else:
-            tokens = branch(layers, features, label_map, read)
+            tokens = branch(layers, features, label_map, read, rgb, prompt, auxiliary)
         loss = tokens.sum()
+        if (weighted := auxiliary.weighted()) is not None:
+            loss = loss + weighted
         if branch is not None and branch.knowledge is not None:
             head, attributes = branch.knowledge, len(branch.knowledge.config.attributes)
             logits = head(tokens, torch.empty(attributes, 3, size.hidden, device="meta"))
@@ -167,14 +179,14 @@ def _run(size: Size, variant: Variant, batch: int) -> _Run:
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     once, back = forward.get_total_flops() / batch, backward.get_total_flops() / batch
-    parameters = 0 if branch is None else count(branch)
-    return _Run(once, once + back, tokens.shape[1], parameters)
+    trained, frozen = (count(branch, True), count(branch, False)) if branch is not None else (0, 0)
+    return _Run(once, once + back, tokens.shape[1], trained, frozen)
 
 
 def proportions(size: Size) -> str:
     """The size's shares of forward FLOPs, to hold against the 7B model's."""
     llm, tower = llm_flops(size, size.patches + size.text), tower_flops(size)
-    default = counted(size, [default_variant()])[0].forward_flops
+    default, favchat = (row.forward_flops for row in counted(size, [default_variant(), by_label(FAVCHAT)]))
     total = llm + tower
-    shares = {"LLM": llm, "tower": tower, "default branch (extra)": default}
+    shares = {"LLM": llm, "tower": tower, "default branch (extra)": default, "favchat (extra)": favchat}
     return ", ".join(f"{name} {100 * flops / total:.2f} %" for name, flops in shares.items())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from bench_model import set_trainable, training_step
 from cases import SEED, Size, Variant
+from facial_weights import random_farl
 from flops import face_config
 from measuring import Step
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class HfBench:
         model_class = plain.__name__.removesuffix("Config") + "ForConditionalGeneration"
         if not variant.face:
             return getattr(transformers, model_class), plain(**settings)
-        block = face_config(variant, self.size).to_dict()
+        block = face_config(variant, self.size, random_farl(self.size)).to_dict()
         return getattr(hf, f"Face{model_class}"), getattr(hf, f"Face{plain.__name__}")(**settings, **{KEY: block})
 
     def batch(self, variant: Variant) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from bench_model import Bench
-from cases import AGAIN, SEED, VANILLA, Variant, comparisons, default_variant, variants, with_knowledge
+from cases import SEED, Variant, comparisons
 from numpy.typing import ArrayLike
 
 WARM_UP = 2
@@ -52,10 +52,10 @@ def alternate(a: Step, b: Step, pairs: int) -> tuple[dict[str, float], dict[str,
     return paired(times[:, 0, 0], times[:, 1, 0]), paired(times[:, 0, 1], times[:, 1, 1])
 
 
-def measure_time(bench: Bench, steps: int, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Paired step times of every comparison: wall clock, and this process's CPU time (CPU only)."""
+def measure_time(bench: Bench, steps: int, rows: str, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Paired step times of the comparisons in ``rows``: wall clock, and this process's CPU time (CPU only)."""
     found: dict[str, dict[str, Any]] = {}
-    for first, group in groupby(comparisons(), key=attrgetter("first")):
+    for first, group in groupby(comparisons(rows), key=attrgetter("first")):
         a = bench.stepper(first)
         for name, _, second, factor in group:
             wall, cpu = alternate(a, bench.stepper(second), factor * steps)
@@ -71,7 +71,7 @@ def measure_time(bench: Bench, steps: int, say: Callable[[str], None]) -> dict[s
     return found
 
 
-def measure_memory(bench: Bench, say: Callable[[str], None]) -> dict[str, int]:
+def measure_memory(bench: Bench, rows: str, say: Callable[[str], None]) -> dict[str, int]:
     """Peak bytes of the training steps of each variant, each in its own process: label -> bytes.
 
     Call it before this process builds a model. Forks where it can: the imports take longer than the steps.
@@ -79,9 +79,9 @@ def measure_memory(bench: Bench, say: Callable[[str], None]) -> dict[str, int]:
     import llava.model  # noqa: F401
     import transformers.models.clip.modeling_clip  # noqa: F401
 
-    known = with_knowledge(default_variant(), 20)
     peaks = {}
-    for variant in (VANILLA, AGAIN, *variants(), known):
+    chosen = {variant.label: variant for pair in comparisons(rows) for variant in (pair.first, pair.second)}
+    for variant in chosen.values():
         bench.directory(variant)
         peaks[variant.label] = fresh_process(peak_of, bench, variant, device=bench.device)
         say(f"{variant.label}: peak {peaks[variant.label] / 2**20:.1f} MiB")

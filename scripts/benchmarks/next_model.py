@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from bench_model import Bench, set_trainable, training_step
 from cases import SEED, Size, Variant
+from facial_weights import random_farl
 from flops import face_config
 from hf_model import small_shapes
 from measuring import Step
@@ -59,14 +60,14 @@ class NextBench:
 
     def directory(self, variant: Variant) -> Path:
         """The variant's model directory: the base's weights, and its own config.json."""
-        base, out = self.work / "qwen", self.work / f"qwen-{variant.attributes}-{variant.face}"
+        base, out = self.work / "qwen", self.work / f"qwen-{variant.slug}"
         if not variant.face:
             return base
         if not out.exists():
             out.mkdir()
             for path in base.iterdir():
                 (out / path.name).symlink_to(path)
-            config = {**read_config(base), KEY: face_config(variant, self.size).to_dict()}
+            config = {**read_config(base), KEY: face_config(variant, self.size, random_farl(self.size)).to_dict()}
             guard.put_on(config)
             (out / "config.json").unlink()
             write_config(out, config)

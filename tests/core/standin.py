@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.encoders import ENCODERS
-from llava_face_plugin.fusion import FUSIONS, Layers, Prompt
+from llava_face_plugin.fusion import FUSIONS, Layers, MixtureOfExperts, Prompt
 
 VISION, LLM = 12, 16
 HAIR = 13
@@ -37,7 +37,8 @@ KNOWLEDGE: dict[str, Any] = {
 # Small in every width, and with every setting that a type has.
 FUSION_FORMS: dict[str, list[dict[str, Any]]] = {
     "append": [{}, {"pool": 2}],
-    "moe": [{"hidden": 8}, {"hidden": 8, "dispatch": "grouped"}],
+    # Balance over images: that over a batch is another one in each part of it.
+    "moe": [{"hidden": 8}, {"hidden": 8, "dispatch": "grouped", "balance_over": "image", "z_weight": 0.1}],
     "soft-gate": [{"hidden": 8, "width": 8}],
     "text-query": [{"width": 8, "heads": 2, "queries": 3}],
 }
@@ -49,21 +50,33 @@ COMBINATIONS = [
     for fusion in FUSIONS
     for form in FUSION_FORMS.get(fusion, [{}])
 ]
-NAMES = [
-    f"{encoder}+{'/'.join(str(v) for k, v in fusion.items() if k in ('type', 'pool', 'dispatch'))}"
-    for encoder, fusion in COMBINATIONS
-]
+
+
+def fusion_name(fusion: dict[str, Any]) -> str:
+    """``{"type": "moe", "dispatch": "grouped", ...}`` -> ``"moe/grouped"``."""
+    return "/".join(str(v) for k, v in fusion.items() if k in ("type", "pool", "dispatch"))
+
+
+FUSION_BLOCKS = {fusion_name(fusion): fusion for _, fusion in COMBINATIONS}
+NAMES = [f"{encoder}+{fusion_name(fusion)}" for encoder, fusion in COMBINATIONS]
 
 
 def config(encoder: str, fusion: dict[str, Any], knowledge: dict[str, Any] | None = KNOWLEDGE) -> FaceConfig:
     """``encoder``: one of ``ENCODER_FORMS``."""
-    block: dict[str, Any] = {"segmentation": {"encoder": None}, "fusion": fusion, "knowledge": knowledge}
+    return FaceConfig.parse({**encoder_blocks(encoder), "fusion": fusion, "knowledge": knowledge})
+
+
+def encoder_blocks(encoder: str, width: int = 8, **trained: Any) -> dict[str, Any]:
+    """``segmentation`` and ``facial`` of one of ``ENCODER_FORMS``; ``trained`` changes a trained facial encoder."""
+    blocks: dict[str, Any] = {"segmentation": {"encoder": None}}
     for part in encoder.split(" & "):
-        if part.startswith("facial"):
-            block["facial"] = facial_block(trained=part == "facial-trained")
+        if part == "facial":
+            blocks["facial"] = facial_block()
+        elif part == "facial-trained":
+            blocks["facial"] = facial_block(trained=True, **trained)
         else:
-            block["segmentation"] = {"encoder": part, "width": 8}
-    return FaceConfig.parse(block)
+            blocks["segmentation"] = {"encoder": part, "width": width}
+    return blocks
 
 
 def facial_block(**changes: Any) -> dict[str, Any]:
@@ -144,7 +157,7 @@ def run(
 
 def everything_of(batch: int, of: slice = slice(None)) -> dict[str, Any]:
     """What a host hands in besides features and map."""
-    tokens, mask = prompts(batch)
+    tokens, mask, _ = prompts(batch)
     return {"vit": FrozenStandIn(), "rgb": pictures(batch)[of], "prompt": Prompt(tokens[of], mask[of])}
 
 
@@ -174,6 +187,24 @@ def open_gates(module: nn.Module, seed: int = 5) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=random))
+
+
+def watch_experts(model: nn.Module) -> set[str]:
+    """``"experts.2."`` and so on for those that no patch has chosen since, if the model has a mixture of experts.
+
+    The set shrinks with each forward. Fresh routers may leave one out, and then it learns nothing in that step.
+    """
+    fusion = next((module for module in model.modules() if isinstance(module, MixtureOfExperts)), None)
+    if fusion is None:
+        return set()
+    unused = {f"experts.{k}." for k in range(fusion.config.experts)}
+
+    def note(router: nn.Module, args: Any, logits: Tensor) -> None:
+        best = logits.detach().topk(fusion.config.top_k, dim=-1).indices
+        unused.difference_update(f"experts.{k}." for k in best.unique().tolist())
+
+    fusion.router.register_forward_hook(note)
+    return unused
 
 
 def loss(face: FaceBranch, tokens: Tensor) -> Tensor:

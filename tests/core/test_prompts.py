@@ -44,7 +44,7 @@ def test_those_that_read_the_prompt_say_so() -> None:
 @both
 def test_no_prompt_is_a_prompt_of_which_nothing_is_known(fusion: dict[str, Any]) -> None:
     face = opened(fusion)
-    tokens, mask = prompts(2)
+    tokens, mask, _ = prompts(2)
     unknown = tokens_of(face, Prompt(tokens, torch.zeros_like(mask)))
     torch.testing.assert_close(tokens_of(face, None), unknown)
     torch.testing.assert_close(tokens_of(face, Prompt(tokens[:, :0], mask[:, :0])), unknown)
@@ -52,7 +52,7 @@ def test_no_prompt_is_a_prompt_of_which_nothing_is_known(fusion: dict[str, Any])
 
 @both
 def test_the_prompt_matters_to_its_own_image(fusion: dict[str, Any]) -> None:
-    face, (tokens, mask) = opened(fusion), prompts(2)
+    face, (tokens, mask, _) = opened(fusion), prompts(2)
     known = tokens_of(face, Prompt(tokens, mask))  # image 1 has none
     other = tokens_of(face, Prompt(tokens.flip(-1), mask))
     assert not torch.allclose(known[0], other[0], atol=1e-3)
@@ -71,7 +71,7 @@ def test_masked_tokens_are_not_read(fusion: dict[str, Any]) -> None:
 
 @both
 def test_no_gradient_goes_into_the_vocabulary(fusion: dict[str, Any]) -> None:
-    face, (tokens, mask) = opened(fusion), prompts(2)
+    face, (tokens, mask, _) = opened(fusion), prompts(2)
     tokens.requires_grad_()
     tokens_of(face, Prompt(tokens, mask)).sum().backward()
     assert tokens.grad is None
@@ -92,12 +92,31 @@ def test_every_parameter_is_in_the_graph_without_a_prompt(fusion: dict[str, Any]
     [
         Prompt(torch.zeros(3, 4, LLM), torch.ones(3, 4, dtype=torch.bool)),
         Prompt(torch.zeros(2, 4, LLM), torch.ones(2, 5, dtype=torch.bool)),
+        Prompt(torch.zeros(2, 4, LLM), torch.ones(2, 4, dtype=torch.bool), torch.tensor([0, 1, 1])),
     ],
-    ids=["images", "length"],
+    ids=["images", "length", "rows"],
 )
 def test_prompts_that_do_not_fit_are_refused(fusion: dict[str, Any], prompt: Prompt) -> None:
-    with pytest.raises(FaceHostError, match=r"2 images need a prompt each, tokens \(B, T, D\)"):
+    with pytest.raises(FaceHostError, match=r"2 images need a prompt each, tokens \(S, T, D\)"):
         tokens_of(branch("facial", fusion), prompt)
+
+
+@both
+def test_rows_say_which_text_an_image_is_shown_with(fusion: dict[str, Any]) -> None:
+    """Three texts, of which the last is shown with both images, and the others with none."""
+    face, (tokens, mask, _) = opened(fusion), prompts(3)
+    repeated = tokens_of(face, Prompt(tokens[[2, 2]], mask[[2, 2]]))
+    torch.testing.assert_close(tokens_of(face, Prompt(tokens, mask, torch.tensor([2, 2]))), repeated)
+    swapped = tokens_of(face, Prompt(tokens, mask, torch.tensor([1, 0])))
+    torch.testing.assert_close(swapped, tokens_of(face, Prompt(tokens[[1, 0]], mask[[1, 0]])))
+
+
+def test_a_text_is_narrowed_once() -> None:
+    reader, seen = PromptReader(LLM, 8, neutral=1), []
+    reader.narrow.register_forward_hook(lambda module, args, out: seen.append(tuple(out.shape)))
+    tokens, mask, _ = prompts(2)
+    text, _ = reader(Prompt(tokens, mask, torch.tensor([0] * 30 + [1] * 2)), 32)
+    assert seen == [(2, 5, 8)] and len(text) == 32
 
 
 @both

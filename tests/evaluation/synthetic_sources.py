@@ -37,6 +37,7 @@ from llava_face_plugin.evaluation.builders import BENCHMARKS, Benchmark, BuildOp
 from llava_face_plugin.evaluation.questions import load_questions
 from llava_face_plugin.labels import CELEBA_ATTRIBUTES, FACE_PARTS
 from llava_face_plugin.maps.files import write_map
+from llava_face_plugin.video.write import can_write_mp4, write_mp4
 
 VOCABULARIES: dict[str, tuple[str, ...]] = {
     "celeba": CELEBA_ATTRIBUTES, "lfwa": CELEBA_ATTRIBUTES, "celebamask_hq": CELEBA_ATTRIBUTES,
@@ -128,6 +129,17 @@ SETTINGS = {"face_disfa": {"units": "12"}, "face_celebvhq": {"media": "video"}}
 """Task -> what makes its questions cover all of its metrics."""
 
 
+@functools.cache
+def clip_bytes() -> bytes:
+    """A video file of four small frames."""
+    if not can_write_mp4():  # then none is decoded either
+        return b"\0\0\0\x18ftypmp42"
+    with tempfile.TemporaryDirectory(prefix="synthetic_sources_") as folder:
+        path = Path(folder) / "clip.mp4"
+        write_mp4(path, np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), 2)
+        return path.read_bytes()
+
+
 def source_of(benchmark: Benchmark, root: Path) -> tuple[Path, Path | None]:
     """(root, manifest or None) of a small source. ``KeyError``: add one of this benchmark here."""
     if not benchmark.datasets:
@@ -137,7 +149,7 @@ def source_of(benchmark: Benchmark, root: Path) -> tuple[Path, Path | None]:
     path = write(manifest, root)
     if SETTINGS.get(benchmark.task, {}).get("media") == "video":
         for frame in manifest.images.tolist():
-            (root / frame).parent.with_suffix(".mp4").touch()
+            (root / frame).parent.with_suffix(".mp4").write_bytes(clip_bytes())
     return root, path
 
 

@@ -179,7 +179,7 @@ def test_clips_instead_of_frames(task: str, tmp_path: Path) -> None:
     for row in rows[:6]:
         clip = root / elsewhere.get(task, "clips") / f"{row:04d}.mp4"
         clip.parent.mkdir(parents=True, exist_ok=True)
-        clip.touch()
+        clip.write_bytes(sources.clip_bytes())
     header, asked = made(benchmark, root, tmp_path / "q", settings={"media": "video"})
     folder = elsewhere.get(task, "clips")
     assert {(int(q["image_id"]), q["video"]) for q in asked} <= {(r, f"{folder}/{r:04d}.mp4") for r in rows[:6]}
@@ -188,6 +188,10 @@ def test_clips_instead_of_frames(task: str, tmp_path: Path) -> None:
         assert {q["topic"] for q in asked} == set(manifest.vocabulary)
     with pytest.raises(FaceDataError, match="expected frame or video"):
         made(benchmark, root, tmp_path / "q", settings={"media": "sound"})
+    (root / asked[0]["video"]).write_bytes(b"no clip")
+    header, left = made(benchmark, root, tmp_path / "q", settings={"media": "video"})
+    assert header.skipped["clip format"] == 1 and f"left out: {asked[0]['video']} (format)" in header.notes
+    assert [q for q in asked if q["video"] != asked[0]["video"]] == left
 
 
 def test_a_clip_beside_its_frames_and_one_without_frames(tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_a_clip_beside_its_frames_and_one_without_frames(tmp_path: Path) -> None
     manifest = sources.manifest_of("ferv39k")
     sources.write(manifest, root)
     rows = [r for r in rows_of(manifest, "test") if manifest.labels["expression"][r] >= 0]
-    (root / f"clips/{rows[0]:04d}.avi").touch()
+    (root / f"clips/{rows[0]:04d}.avi").write_bytes(sources.clip_bytes())
     _, (beside,) = made(benchmark, root, tmp_path / "q", settings={"media": "video"})
     assert beside["video"] == f"clips/{rows[0]:04d}.avi"
     # Without looking for images the reader gives the path of the clip.

@@ -1,7 +1,8 @@
-"""One trained tiny branch, and what it makes of given pixels and maps: every host has to make the same of them.
+"""Trained tiny branches, and what they make of given pixels and maps: every host has to make the same of them.
 
 ``face_branch.safetensors`` holds weights, inputs and outputs. ``python -m tests.golden.make_golden`` makes it, from the
-core alone; hosts only read it.
+core alone; hosts only read it. The one thing besides is the frozen facial encoder's file: ``tiny_farl``, drawn anew by
+each process from a seed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.core.standin import COMBINATIONS, KNOWLEDGE, LLM, NAMES, VISION
+from tests.core.standin import COMBINATIONS, KNOWLEDGE, LLM, NAMES, VISION, encoder_blocks
 
 FILE = Path(__file__).with_name("face_branch.safetensors")
 SIDE, GRID, TILES, WORDS = 56, 4, 5, 10
@@ -27,20 +28,31 @@ NORMALISATIONS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""What the image tower was trained with, by family: ``vit-palette`` shows it the painted map so."""
+"""What the image tower was trained with, by family: ``vit-palette`` shows it the painted map so, and a facial encoder
+is shown what the tower's pixels are without it."""
 
-CASES = dict(zip(NAMES, COMBINATIONS, strict=True))
+CHOSEN: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("part-embedding", ("append", "append/2", "channel", "gated_add")),
+    ("vit-palette", ("append", "append/2", "channel", "gated_add")),
+    ("facial", ("append", "append/2", "channel", "gated_add", "moe", "moe/grouped", "soft-gate", "text-query")),
+    ("facial-trained", ("gated_add", "moe", "text-query")),
+    ("part-embedding & facial", ("gated_add", "moe", "soft-gate", "text-query")),
+    ("part-embedding", ("moe",)),
+    ("vit-palette", ("moe/grouped", "soft-gate")),
+)
+"""Every form of an encoder and every form of a fusion, not their product. Add behind: the weights are drawn in turn."""
+
+_FORMS = dict(zip(NAMES, COMBINATIONS, strict=True))
+CASES = {(name := f"{encoder}+{fusion}"): _FORMS[name] for encoder, fusions in CHOSEN for fusion in fusions}
+
+# As large as the frozen one it would be most of the file.
+_TRAINED = {"path": None, "vit": {"width": 16, "depth": 3, "heads": 2, "hidden": 24, "patch": 4}}
 
 
 def block(name: str) -> dict[str, Any]:
     """The ``face`` block of a case."""
     encoder, fusion = CASES[name]
-    return {
-        "enabled": True,
-        "segmentation": {"encoder": encoder, "width": 8},
-        "fusion": fusion,
-        "knowledge": KNOWLEDGE,
-    }
+    return {"enabled": True, **encoder_blocks(encoder, **_TRAINED), "fusion": fusion, "knowledge": KNOWLEDGE}
 
 
 @cache

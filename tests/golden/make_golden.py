@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.config import FaceConfig
-from llava_face_plugin.encoders.backbones import normalise
+from llava_face_plugin.encoders.backbones import denormalise, normalise
 from llava_face_plugin.fusion import Layers
 from llava_face_plugin.labels import NO_MAP
 from tests.golden.golden import CASES, FILE, GRID, LLM, NORMALISATIONS, TILES, VISION, WORDS, block, tower
@@ -41,9 +41,10 @@ def trained(face: FaceBranch, layers: Layers, images: Tensor, embedding: Tensor,
 
 
 def outputs(face: FaceBranch, layers: Layers, images: Tensor, embedding: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """Fused tokens (5, P, D) and attribute logits (5, 3)."""
+    """Fused tokens (5, P, D) and attribute logits (5, 3). There is no prompt, as where attributes are asked for."""
     pixels, maps = images[:, :3], images[:, 3]
-    tokens = face(layers, tower(pixels), maps, lambda rgb: tower(normalise(rgb, *NORMALISATIONS[kind])))
+    rgb = denormalise(pixels, *NORMALISATIONS[kind])
+    tokens = face(layers, tower(pixels), maps, lambda rgb: tower(normalise(rgb, *NORMALISATIONS[kind])), rgb=rgb)
     ids, _ = face.knowledge.prompt_tokens(tokens.device)
     return tokens, face.knowledge(tokens, embedding[ids])
 

@@ -9,17 +9,30 @@ from typing import Any
 import torch
 
 from llava_face_plugin.encoders import ENCODERS
-from llava_face_plugin.fusion import FUSIONS
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable
+from tests.core.standin import FUSION_BLOCKS, encoder_blocks
 
-COMBINATIONS = [(encoder, fusion) for encoder in ENCODERS for fusion in FUSIONS]
+COMBINATIONS = [
+    *((encoder, fusion) for encoder in ENCODERS for fusion in ("append", "channel", "gated_add")),
+    ("part-embedding", "moe"),
+    ("vit-palette", "soft-gate"),
+    ("facial", "moe"),
+    ("facial-trained", "moe/grouped"),
+    ("facial", "text-query"),
+    ("part-embedding & facial", "moe"),
+]
+"""Every encoder and every fusion, in the names of ``tests.core.standin``."""
+
+BOTH = [("part-embedding", "gated_add"), ("part-embedding & facial-trained", "moe")]
+"""For what need not be tried with every combination: the default, and all kinds of parameters that there are."""
+
 FACE = "mm_projector.face."
 
 
 def switched_on(source: Path, out: Path, encoder: str = "part-embedding", fusion: str = "gated_add") -> Path:
     """A linked copy with face mode and the drawn faces' knowledge; made once."""
-    settings = {"segmentation": {"encoder": encoder}, "fusion": {"type": fusion}}
+    settings = {**encoder_blocks(encoder, width=16), "fusion": FUSION_BLOCKS[fusion]}
     if not out.exists():
         enable(source, preset="light", knowledge="made", settings=settings, out=out)
     return out

@@ -20,6 +20,8 @@ from llava_face_plugin.hosts.hf.carried import brings_code
 from llava_face_plugin.model_files import CODE
 from llava_face_plugin.switch import disable, enable
 
+from tests.core.standin import FUSION_BLOCKS, encoder_blocks
+
 from .tiny_hf import FAMILIES, VIDEO_FAMILIES, batch, build, load, switched_on
 
 pytestmark = pytest.mark.contract
@@ -55,31 +57,31 @@ def in_a_fresh_process(code: str, cache: Path, *folders: Path) -> subprocess.Com
     )  # fmt: skip
 
 
-def brought(family: str, root: Path, out: Path) -> Path:
+def brought(family: str, root: Path, out: Path, encoder: str = "part-embedding", fusion: str = "gated_add") -> Path:
     """The linked copy of ``switched_on`` once more, with ``auto_map``."""
-    enable(
-        build(family, root / family), knowledge="made", out=out, auto_map=True,
-        settings={"segmentation": {"width": 16}, "knowledge": {"hidden": 16}},
-    )  # fmt: skip
+    settings = {**encoder_blocks(encoder, width=16), "fusion": FUSION_BLOCKS[fusion], "knowledge": {"hidden": 16}}
+    enable(build(family, root / family), knowledge="made", out=out, auto_map=True, settings=settings)
     return out
 
 
 def test_trusted_code_loads_what_an_import_loads(root: Path, tmp_path: Path) -> None:
     """And what is saved then brings its code, too, and none of the plugin's sources, which transformers would copy."""
-    folders = [brought(family, root, tmp_path / family) for family in FAMILIES]
+    which = [*((family, "part-embedding", "gated_add") for family in FAMILIES), ("llava", "facial", "moe")]
+    folders = [brought(family, root, tmp_path / "-".join([family, *of]), *of) for family, *of in which]
     for source in (folders, [folder.with_name(f"{folder.name}-saved") for folder in folders]):
-        for family, folder in zip(FAMILIES, source, strict=True):
+        for (family, *_), folder in zip(which, source, strict=True):
             torch.save(batch(family), folder.with_suffix(".batch"))
         result = in_a_fresh_process(LOAD, tmp_path / "cache", *source)
         assert result.returncode == 0, result.stderr[-3000:]
-        assert json.loads(result.stdout.splitlines()[-1]) == [class_names(family) for family in FAMILIES]
-        for family, folder in zip(FAMILIES, source, strict=True):
+        assert json.loads(result.stdout.splitlines()[-1]) == [class_names(family) for family, *_ in which]
+        for (family, *of), folder in zip(which, source, strict=True):
             with torch.no_grad():
-                expected = load(switched_on(family, root))(**batch(family)).logits
+                expected = load(switched_on(family, root, *of))(**batch(family)).logits
             assert torch.equal(torch.load(folder.with_suffix(".logits")), expected)
             assert [path.name for path in folder.glob("*.py")] == [f"{CODE}.py"]
     for file in ("config.json", "processor_config.json"):
-        written = [json.loads((tmp_path / name / file).read_text()) for name in ("llava", "llava-saved")]
+        saved = folders[0].with_name(f"{folders[0].name}-saved")
+        written = [json.loads((folder / file).read_text()) for folder in (folders[0], saved)]
         assert written[0]["auto_map"] == written[1]["auto_map"]
 
 

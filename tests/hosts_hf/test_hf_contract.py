@@ -29,6 +29,7 @@ from .tiny_hf import (
     build,
     load,
     open_gates,
+    silent_at_step_2,
     some_attributes,
     switched_on,
     without_maps,
@@ -37,8 +38,13 @@ from .tiny_hf import (
 pytestmark = pytest.mark.contract
 
 COMBINATIONS = [
-    (encoder, fusion) for encoder in ("part-embedding", "vit-palette") for fusion in ("gated_add", "channel")
+    *((encoder, fusion) for encoder in ("part-embedding", "vit-palette") for fusion in ("gated_add", "channel")),
+    ("facial", "moe"),
+    ("facial-trained", "moe/grouped"),
+    ("part-embedding & facial", "moe"),
 ]
+BOTH = [("part-embedding", "gated_add"), ("part-embedding & facial-trained", "moe")]
+"""For what need not be tried with every combination: the default, and all kinds of parameters that there are."""
 family_wise = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -86,16 +92,8 @@ def test_step_0_equals_the_base_model(root: Path, family: str, encoder: str, fus
 @pytest.mark.parametrize(("encoder", "fusion"), COMBINATIONS)
 @family_wise
 def test_every_face_parameter_learns_by_step_2(root: Path, family: str, encoder: str, fusion: str) -> None:
-    model = load(switched_on(family, root, encoder, fusion)).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    inputs = batch(family)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(**inputs, face_attributes=some_attributes()).loss.backward()
-        optimizer.step()
-    found = {name: p.grad for name, p in model.named_parameters() if FACE in name}
-    assert found
-    assert [name for name, grad in found.items() if grad is None or not bool(grad.abs().sum() > 0)] == []
+    model = load(switched_on(family, root, encoder, fusion))
+    assert silent_at_step_2(model, {**batch(family), "face_attributes": some_attributes()}) == []
 
 
 @family_wise
@@ -130,7 +128,9 @@ def test_saved_weights_come_back(root: Path, tmp_path: Path, family: str, encode
     assert saved["model_type"] == f"face_{family}" and saved["face"]["enabled"] is True
     again, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    assert torch.equal(logits(again.eval(), batch(family)), logits(model, batch(family)))
+    found, expected = logits(again.eval(), batch(family)), logits(model, batch(family))
+    # An expert with a single patch is a matrix-vector product, which rounds by where its weight lies in memory.
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6 if fusion == "moe/grouped" else 0.0)
     assert type(AutoModel.from_pretrained(tmp_path)).__name__ == f"Face{plain_class(family)}Model"
 
 
@@ -209,9 +209,10 @@ def test_half_a_branch_keeps_what_it_has(root: Path, tmp_path: Path) -> None:
     assert torch.allclose(bias, torch.logit(prior), atol=1e-4)
 
 
+@pytest.mark.parametrize(("encoder", "fusion"), BOTH)
 @family_wise
-def test_generation(root: Path, family: str) -> None:
-    model = load(switched_on(family, root))
+def test_generation(root: Path, family: str, encoder: str, fusion: str) -> None:
+    model = load(switched_on(family, root, encoder, fusion))
     open_gates(model)
     inputs = {key: value for key, value in batch(family).items() if key != "labels"}
     prompt = inputs["input_ids"].shape[1]
@@ -230,11 +231,12 @@ def test_generation(root: Path, family: str) -> None:
     assert not torch.allclose(logits(model, inputs), logits(model, without_maps(inputs)), atol=1e-3)
 
 
+@pytest.mark.parametrize(("encoder", "fusion"), BOTH)
 @family_wise
-def test_gradient_checkpointing_gives_the_same_gradients(root: Path, family: str) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(root: Path, family: str, encoder: str, fusion: str) -> None:
     found = []
     for on in (False, True):
-        model = load(switched_on(family, root)).train()
+        model = load(switched_on(family, root, encoder, fusion)).train()
         open_gates(model)
         if on:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -244,11 +246,11 @@ def test_gradient_checkpointing_gives_the_same_gradients(root: Path, family: str
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])
 
 
-@pytest.mark.parametrize("encoder", ["part-embedding", "vit-palette"])
+@pytest.mark.parametrize(("encoder", "fusion"), [*BOTH, ("vit-palette", "gated_add")])
 @family_wise
-def test_half_precision(root: Path, family: str, encoder: str) -> None:
+def test_half_precision(root: Path, family: str, encoder: str, fusion: str) -> None:
     name = "torch_dtype" if transformers.__version__.startswith("4.55.") else "dtype"
-    model = load(switched_on(family, root, encoder), **{name: torch.bfloat16})
+    model = load(switched_on(family, root, encoder, fusion), **{name: torch.bfloat16})
     open_gates(model)
     inputs = batch(family)
     inputs["pixel_values"] = inputs["pixel_values"].bfloat16()  # as processors' outputs are moved
@@ -256,7 +258,7 @@ def test_half_precision(root: Path, family: str, encoder: str) -> None:
     assert output.logits.dtype == torch.bfloat16
     output.loss.backward()
     assert all(bool(torch.isfinite(p.grad).all()) for n, p in model.named_parameters() if FACE in n)
-    single = load(switched_on(family, root, encoder))
+    single = load(switched_on(family, root, encoder, fusion))
     open_gates(single)
     assert torch.allclose(logits(single, batch(family)), output.logits.float(), atol=0.3)
 

@@ -55,9 +55,16 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return torch.allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_trained_reloaded_and_merged_are_one(root: Path, tmp_path: Path, way: str) -> None:
-    base, inputs = switched_on("llava", root), batch("llava")
+@pytest.mark.parametrize(
+    ("way", "which"),
+    [
+        *((way, ("part-embedding", "gated_add")) for way in WAYS),
+        ("lora", ("facial", "moe")),
+        ("branch alone saved", ("part-embedding & facial-trained", "moe")),
+    ],
+)
+def test_trained_reloaded_and_merged_are_one(root: Path, tmp_path: Path, way: str, which: tuple[str, str]) -> None:
+    base, inputs = switched_on("llava", root, *which), batch("llava")
     plain = load(base)
     before = logits(plain, inputs)
     model = trained(adapted(plain, **WAYS[way]), inputs)

@@ -110,6 +110,24 @@ def test_accumulation_does_not_change_the_knowledge_losses(
         assert torch.allclose(many[name], grad, rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.parametrize("kind", ["trainer", "past the head"])
+def test_accumulation_does_not_change_the_experts_losses(root: Path, tmp_path: Path, kind: str) -> None:
+    def model() -> Any:
+        made = load(switched_on("llava", root, "facial-trained", "moe/grouped"))
+        open_gates(made)
+        return made
+
+    cls = Logging if kind == "trainer" else Mixed
+    whole, expected = train(cls, model(), tmp_path / "1")
+    cut, found = train(cls, model(), tmp_path / "4", accumulation=4)
+    logged = [next(entry for entry in trainer.state.log_history if "loss" in entry) for trainer in (whole, cut)]
+    for part in ("loss", "loss_balance", "loss_router_z", "loss_bce"):
+        assert logged[1][part] == pytest.approx(logged[0][part], abs=1e-3) and logged[0][part] > 0, part
+    assert any(".router." in name for name in expected.steps[0])
+    for name, grad in expected.steps[0].items():
+        assert torch.allclose(found.steps[0][name], grad, rtol=1e-3, atol=1e-5), name
+
+
 def test_labels_that_no_loss_takes_up_are_warned_of(root: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="no loss takes them up"):
         _, gradients = train(PastTheHead, trained_model(root), tmp_path)

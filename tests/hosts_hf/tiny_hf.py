@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from transformers import (
 
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.switch import enable
+from tests.core.standin import FUSION_BLOCKS, encoder_blocks, watch_experts
 
 VIDEO_FAMILIES = ("llava_onevision", "llava_next_video")
 FAMILIES = ("llava", "llava_next", *VIDEO_FAMILIES)
@@ -122,10 +124,10 @@ def _tokenizer(cls: Any = PreTrainedTokenizerFast) -> Any:
 def switched_on(
     family: str, root: Path, encoder: str = "part-embedding", fusion: str = "gated_add", knowledge: str | None = "made"
 ) -> Path:
-    """A linked copy with face mode and the drawn faces' knowledge; made once."""
-    out = root / f"{family}-{encoder}-{fusion}-{knowledge}"
+    """A linked copy with face mode and the drawn faces' knowledge; made once. Names as in ``tests.core.standin``."""
+    out = root / re.sub(r"[^\w-]+", "-", f"{family}-{encoder}-{fusion}-{knowledge}")
     if not out.exists():
-        settings = {"segmentation": {"encoder": encoder, "width": 16}, "fusion": {"type": fusion}}
+        settings = {**encoder_blocks(encoder, width=16), "fusion": FUSION_BLOCKS[fusion]}
         if knowledge:
             settings["knowledge"] = {"hidden": 16}
         enable(build(family, root / family), knowledge=knowledge, settings=settings, out=out)
@@ -228,6 +230,20 @@ def open_gates(model: Any, seed: int = 5) -> None:
         for name, parameter in model.named_parameters():
             if FACE in name:
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=random))
+
+
+def silent_at_step_2(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
+    """Trains two steps: face parameters without a gradient in the second, but for experts that no patch had chosen."""
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        unused = watch_experts(model)
+        model(**inputs).loss.backward()
+        optimizer.step()
+    found = {name: p.grad for name, p in model.named_parameters() if FACE in name}
+    assert found and all(grad is not None for grad in found.values())
+    silent = [name for name, grad in found.items() if not bool(grad.abs().sum() > 0)]
+    return [name for name in silent if not any(expert in name for expert in unused)]
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,24 +48,35 @@ def ranks(root: Path) -> Iterator[Ranks]:
 
 @pytest.fixture(scope="session")
 def start(root: Path) -> Path:
-    """Face mode with the gates open, as after some training: every face parameter has a gradient in the first step."""
+    return start_of(root, "part-embedding", "gated_add")
+
+
+def start_of(root: Path, encoder: str, fusion: str) -> Path:
+    """Face mode with the gates open, as after some training: every face parameter has a gradient in the first step.
+
+    Names as in ``tests.core.standin``. What it was made from stays beside it, as ``switched-on``: no branch yet.
+    """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     import llava_face_plugin.hosts.hf  # noqa: F401
     from llava_face_plugin.switch import enable
+    from tests.core.standin import FUSION_BLOCKS, encoder_blocks
 
-    plain = runpy.run_path(str(REPO / "scripts" / "recipes" / "tiny_hf.py"))["build"](root / "plain")
-    settings = {"segmentation": {"width": 16}, "knowledge": {"hidden": 16}}
-    enable(plain, preset="light", knowledge="made", settings=settings, out=root / "switched-on")
-    model = AutoModelForImageTextToText.from_pretrained(root / "switched-on")
+    plain = root / "plain"
+    if not plain.exists():
+        runpy.run_path(str(REPO / "scripts" / "recipes" / "tiny_hf.py"))["build"](plain)
+    folder = root / f"{encoder}+{fusion}".replace("/", "-")
+    settings = {**encoder_blocks(encoder, width=16), "fusion": FUSION_BLOCKS[fusion], "knowledge": {"hidden": 16}}
+    enable(plain, preset="light", knowledge="made", settings=settings, out=folder / "switched-on")
+    model = AutoModelForImageTextToText.from_pretrained(folder / "switched-on")
     random = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "multi_modal_projector.face." in name:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=random))
-    model.save_pretrained(root / "start")
-    AutoProcessor.from_pretrained(root / "switched-on").save_pretrained(root / "start")
-    return root / "start"
+    model.save_pretrained(folder / "start")
+    AutoProcessor.from_pretrained(folder / "switched-on").save_pretrained(folder / "start")
+    return folder / "start"
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +117,18 @@ def probe(root: Path, start: Path, faces: Path) -> Path:
 @pytest.fixture(scope="session")
 def runs(ranks: Ranks, root: Path, start: Path, faces: Path, probe: Path) -> Runs:
     return Runs(ranks, root, start, faces, probe)
+
+
+@pytest.fixture(scope="session")
+def runs_of(ranks: Ranks, root: Path, faces: Path, probe: Path) -> Callable[[str, str], Runs]:
+    """Call it with an encoder and a fusion for their runs."""
+
+    @functools.cache
+    def made(encoder: str, fusion: str) -> Runs:
+        start = start_of(root, encoder, fusion)
+        return Runs(ranks, start.parent, start, faces, probe)
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,11 @@ import torch
 from torch.utils.data import SequentialSampler
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "scripts" / "recipes")]
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "scripts" / "recipes"), str(HERE.parents[1])]
 import cpu_fsdp  # noqa: E402
 import train_hf  # noqa: E402
+
+from tests.core.standin import watch_experts  # noqa: E402
 
 FACE = "multi_modal_projector.face."
 
@@ -43,6 +45,7 @@ def record(trainer: Any) -> None:
     with torch.no_grad():
         logits = model(**torch.load(os.environ["PROBE"])).logits
     out = {"face": face_parameters(trainer.model), "logits": logits, "log": trainer.state.log_history}
+    out["unused"] = trainer.unused
     torch.save(out, Path(os.environ["RECORD"]) / f"rank{trainer.args.process_index}.pt")
 
 
@@ -57,6 +60,14 @@ class WithoutBlanks(train_hf.Collator):
 
 
 class Trainer(train_hf.FaceTrainer):
+    """Notes which experts this rank's patches have left out, for each of its micro-batches."""
+
+    unused: list[set[str]]
+
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.__dict__.setdefault("unused", []).append(watch_experts(self.model))
+        return super().training_step(model, *args, **kwargs)
+
     def _get_train_sampler(self, *args: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
 

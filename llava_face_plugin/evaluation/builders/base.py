@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from ...data.files import sha256_of
 from ...data.manifest import SPLITS, Manifest
 from ...errors import FaceDataError
 from ...segment.images import Picture, read_file
+from ...video.decoders import DECODERS, open_clip
+from ...video.limits import check_file
 from ..questions import Header, Question, question_path, save_questions
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -196,19 +199,24 @@ def _limited(source: Source, questions: list[Question], limit: int) -> list[Ques
 
 
 def _readable(source: Source, questions: list[Question], progress: Progress) -> Iterator[Question]:
-    """The questions whose pictures can all be decoded; of a clip, whose file is there."""
+    """The questions whose pictures and clips can all be decoded."""
     files = sorted({name for q in questions for name in (q.images or (q.video,))})
     broken: dict[str, str] = {}
     clips = {q.video for q in questions}
-    for name in progress(files, "reading the images"):
+    decodes = any(importlib.util.find_spec(name) is not None for name in DECODERS)
+    if not decodes and any(clips):
+        source.notes.append("clips were not decoded: neither PyAV nor OpenCV is installed")
+    for name in progress(files, "reading the clips" if any(clips) else "reading the images"):
+        path = source.root / name
         try:
-            data = read_file(source.root / name) if name not in clips else b""
-            if name in clips and not (source.root / name).is_file():
-                raise FaceDataError(f"{source.root / name}: no such clip", "missing")
             if name not in clips:
-                Picture(data, f"image {name}")
+                Picture(read_file(path), f"image {name}")
+            elif decodes:
+                open_clip(path).times()
+            else:
+                check_file(path)
         except FaceDataError as error:
             broken[name] = error.reason
-    source.skipped.update(f"image {reason}" for reason in broken.values())
+            source.skipped[f"{'clip' if name in clips else 'image'} {error.reason}"] += 1
     source.notes.extend(f"left out: {name} ({reason})" for name, reason in sorted(broken.items())[:20])
     return (q for q in questions if not broken.keys() & set(q.images or (q.video,)))

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
-from ...errors import FaceConfigError, FaceHostError
+from ...errors import FaceConfigError, FaceDataError, FaceHostError
 from ...registry import unknown_name
+from ...video import Sampling
+from ...video.detector import detector_of
+from .clips import Clips
 
 QUESTIONS = 64
 """Questions a step where none is asked for (our default)."""
@@ -40,7 +43,13 @@ class Arguments:
     cache_mb: int = 256
     """Most memory, in MB of 10^6 bytes, for visual tokens that are kept (our default)."""
     video_frames: int = 32
-    """Frames a video is shown by, on hosts that read video (as lmms-eval's ``llava_hf``)."""
+    """Frames a video is shown by, on hosts that read video (as lmms-eval's ``llava_hf``); for ``fps`` at most."""
+    video_sampling: str = "uniform"
+    """Which frames: ``uniform``, ``fps:RATE`` or ``face`` (docs/video.md)."""
+    detector: str | None = None
+    """Who finds the faces for ``video_sampling=face``: ``yunet``, ``retinaface`` or ``assume_cropped``."""
+    detector_path: str | None = None
+    """The detector's file."""
     attn_implementation: str = "sdpa"
     exact: bool = False
     """One question at a time through the host's own ``generate``: slow, for checks."""
@@ -59,8 +68,24 @@ class Arguments:
         for name in ("batch_size", "images_per_batch", "video_frames"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise FaceConfigError(f"{name}={getattr(self, name)}: at least 1")
+        if (self.sampling.kind == "face") != (self.detector is not None):
+            raise FaceConfigError("video_sampling=face and detector belong together: give both or neither")
         if self.cache_mb < 0 or (self.margin is not None and not self.margin >= 0):
             raise FaceConfigError("cache_mb and margin cannot be negative")
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a video. Raises ``FaceConfigError`` for text that says none."""
+        try:
+            return Sampling.parse(self.video_sampling, self.video_frames)
+        except FaceDataError as error:
+            raise FaceConfigError(f"video_sampling: {error}") from error
+
+    def clips(self, device: torch.device) -> Clips:
+        """How videos are read. Raises ``FaceConfigError`` or ``FaceDataError`` for a detector that cannot be built."""
+        if self.detector is None:
+            return Clips(self.sampling)
+        return Clips(self.sampling, detector_of(self.detector, self.detector_path, device=device))
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Arguments:

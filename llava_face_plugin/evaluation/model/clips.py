@@ -1,30 +1,50 @@
-"""Video files as frames, for hosts that read video."""
+"""Clips as frames, for hosts that read video: which of them, read by the video room."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import FaceDataError, FaceHostError
-from ...segment.images import file_status
+from ...data.datasets._clips import VIDEOS
+from ...errors import FaceDataError
+from ...parsing.detectors.base import Detector
+from ...video import Sampling, read_frames
 
 
-def read_clip(path: Path, frames: int) -> np.ndarray:
-    """(frames, H, W, 3) uint8 RGB, spread evenly from the first to the last, as lmms-eval's ``llava_hf`` takes them.
+@dataclass(frozen=True)
+class Clips:
+    """How clips are shown to a host."""
 
-    A clip of fewer frames shows some twice. Raises ``FaceDataError`` for a file that cannot be read, ``FaceHostError``
-    without decord.
-    """
-    try:
-        import decord
-    except ImportError as error:
-        raise FaceHostError("questions about videos need decord (pip install decord)") from error
-    file_status(path)
-    try:
-        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        chosen = np.linspace(0, len(reader) - 1, frames, dtype=int)
-        clip: np.ndarray = reader.get_batch(chosen.tolist()).asnumpy()
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        raise FaceDataError(f"video {path}: cannot be read: {str(error).splitlines()[0]}", "damaged") from error
-    return clip
+    sampling: Sampling
+    detector: Detector | None = None
+    """Finds faces; needed for sampling ``face``."""
+
+    def read(self, path: Path) -> np.ndarray:
+        """(F, H, W, 3) uint8 RGB. ``uniform``: the ``n`` frames that lmms-eval's ``llava_hf`` takes, also of a clip of
+        fewer, which shows some twice. Otherwise F is ``n`` at most.
+
+        Raises ``FaceDataError`` for a clip that cannot be read, ``FaceHostError`` without PyAV and OpenCV.
+        """
+        pixels = read_frames(path, self.sampling, self.detector).pixels
+        if self.sampling.kind != "uniform":
+            return pixels
+        # Of a clip with n frames or more these are all that were read, in order.
+        return pixels[np.linspace(0, len(pixels) - 1, self.sampling.n, dtype=int)]
+
+    def key(self, path: Path) -> str:
+        """The same for the same frames of the same file. Raises ``FaceDataError`` if there is none.
+
+        Of a folder of frames the time is that at which a frame was last added or taken away.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise FaceDataError(f"video {path}: no such file or folder", "missing") from error
+        return f"{path}:{status.st_size}:{status.st_mtime_ns}:{self.sampling}"
+
+
+def is_clip(path: Path) -> bool:
+    """A video file, by its ending, or a folder of frames."""
+    return path.suffix.lower() in VIDEOS or path.is_dir()

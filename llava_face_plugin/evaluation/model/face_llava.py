@@ -39,7 +39,7 @@ class FaceLlava(lmms):  # type: ignore[misc]
         self.device = arguments.device_for(self.accelerator.local_process_index, self._world_size)
         self.engine = Engine(load_host(arguments, self.device), arguments)
         self.batch_size_per_gpu = arguments.batch_size
-        self._frames = arguments.video_frames if self.engine.host.reads_video else 0
+        self._clips = arguments.clips(self.device) if self.engine.host.reads_video else None
         self._known_images: dict[Any, tuple[ImageRef, ...]] = {}
         self._known_turns: dict[Any, Turns] = {}
 
@@ -95,10 +95,10 @@ class FaceLlava(lmms):  # type: ignore[misc]
         where = f"task {task}, document {doc_id}"
         names = image_names(self.task_dict[task][split][doc_id])
         if names is None:
-            return from_visuals(visuals(), where, visuals, self._frames)
+            return from_visuals(visuals(), where, visuals, self._clips)
         key = (task, split, names)
         if key not in self._known_images:
-            self._known_images[key] = from_visuals(visuals(), where, visuals, self._frames)
+            self._known_images[key] = from_visuals(visuals(), where, visuals, self._clips)
         return self._known_images[key]
 
     def _counts(self) -> tuple[int, int, int]:
@@ -144,7 +144,7 @@ class FaceLlavaChat(FaceLlava):
         if known is None:
             given = messages()
             where = f"task {task}, document {doc_id}"
-            images = from_visuals(media(given), where, lambda: media(messages()), self._frames)
+            images = from_visuals(media(given), where, lambda: media(messages()), self._clips)
             known = Turns(shown(given), images)
             if key and texts(given) == [context]:
                 self._known_turns[key] = known

@@ -10,11 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from ...data.datasets._clips import VIDEOS
 from ...errors import FaceDataError
 from ...maps.files import MAX_PIXELS, open_image
 from ...segment.images import file_status
-from .clips import read_clip
+from .clips import Clips, is_clip
 from .generation import Generation
 from .host import Visual
 
@@ -55,27 +54,26 @@ def from_path(path: Path) -> ImageRef:
     return ImageRef(f"{path}:{status.st_size}:{status.st_mtime_ns}", lambda: open_image(path))
 
 
-def from_video(path: Path, frames: int) -> ImageRef:
-    """A video file, shown by so many frames. Raises ``FaceDataError`` if there is none."""
-    status = file_status(path)
-    return ImageRef(f"{path}:{status.st_size}:{status.st_mtime_ns}:{frames}", lambda: read_clip(path, frames), "video")
+def from_video(path: Path, clips: Clips) -> ImageRef:
+    """A video file or a folder of frames. Raises ``FaceDataError`` if there is none."""
+    return ImageRef(clips.key(path), lambda: clips.read(path), "video")
 
 
-def from_visuals(visuals: Any, where: str, reopen: Callable[[], Any], frames: int = 0) -> tuple[ImageRef, ...]:
+def from_visuals(visuals: Any, where: str, reopen: Callable[[], Any], clips: Clips | None = None) -> tuple[ImageRef, ...]:
     """What a task's ``doc_to_visual`` gave: images, or paths of images or videos; None and an empty list are nothing.
 
-    ``reopen`` gives the same once more: pixels are hashed here, and not kept. ``frames``: how many a video is shown by;
-    0 where the host reads none. Raises ``FaceDataError``.
+    ``reopen`` gives the same once more: pixels are hashed here, and not kept. ``clips``: how videos are shown; None
+    where the host reads none. Raises ``FaceDataError``.
     """
-    found = tuple(_from_visual(visual, where, index, reopen, frames) for index, visual in enumerate(visuals or ()))
+    found = tuple(_from_visual(visual, where, index, reopen, clips) for index, visual in enumerate(visuals or ()))
     if len({one.kind for one in found}) > 1:  # templates put images before videos, in whichever order they came
         raise FaceDataError(f"{where}: images and videos in one question are not supported")
     return found
 
 
-def _from_visual(visual: Any, where: str, index: int, reopen: Callable[[], Any], frames: int) -> ImageRef:
-    if frames and isinstance(visual, str | Path) and Path(visual).suffix.lower() in VIDEOS:
-        return from_video(Path(visual), frames)
+def _from_visual(visual: Any, where: str, index: int, reopen: Callable[[], Any], clips: Clips | None) -> ImageRef:
+    if clips is not None and isinstance(visual, str | Path) and is_clip(Path(visual)):
+        return from_video(Path(visual), clips)
     if isinstance(visual, str | Path) and Path(visual).suffix.lower() in Image.registered_extensions():
         return from_path(Path(visual))
     if not isinstance(visual, Image.Image):

@@ -7,9 +7,10 @@ hook takes it off, and just before the projector another hands it on: whatever u
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from ...config import FaceConfig
 from ...encoders.backbones import FrozenVit
 from ...errors import FaceHostError
-from ...fusion import Auxiliary
+from ...fusion import Auxiliary, Prompt
 from ...labels import NO_MAP
 from .. import label_channel
 from ..knowledge_losses import knowledge_losses
+from .asked import FaceAsked, FaceAskedTiles
 from .carried import NotCopied
 from .palette import read_palette, shown_rgb
 from .projector import FaceMultiModalProjector, check_whole, refuse_quantised, start_fresh
@@ -44,7 +46,7 @@ class FaceFromPretrained(NotCopied):
         return (model, info) if output_loading_info else model
 
 
-class FaceBackbone(FaceFromPretrained):
+class FaceBackbone(FaceAsked, FaceFromPretrained):
     """Mixin over ``LlavaModel`` and its kin: vision tower, projector and language model."""
 
     _no_split_modules: ClassVar[list[str]] = ["FaceMultiModalProjector"]
@@ -79,12 +81,16 @@ class FaceBackbone(FaceFromPretrained):
 
     def get_image_features(self, *args: Any, **kwargs: Any) -> Any:
         """As upstream's; ``pixel_values`` (..., 3 or 4, H, W), the 4th channel part ids."""
-        with self._label_maps():
-            return super().get_image_features(*args, **kwargs)  # type: ignore[misc]
+        upstream = super().get_image_features  # type: ignore[misc]
+        prompt = None
+        if self.reads_prompt:
+            prompt = self._image_prompt(inspect.signature(upstream).bind(*args, **kwargs).arguments)
+        with self._label_maps(prompt):
+            return upstream(*args, **kwargs)
 
     @contextmanager
-    def _label_maps(self) -> Iterator[None]:
-        """Between tower and projector the label map goes round upstream's code.
+    def _label_maps(self, prompt: Prompt | None) -> Iterator[None]:
+        """Between tower and projector the label map goes round upstream's code, and the prompt with it.
 
         Hooks and not attributes of the projector: PEFT may have put a wrapper around it.
         """
@@ -103,8 +109,8 @@ class FaceBackbone(FaceFromPretrained):
 
         def hand_on(projector: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
             rgb = shown_rgb(self, shown[0]) if self.face_branch.reads_pixels else None
-            given = {"label_map": maps[0], "vit": self._read_palette, "rgb": rgb, "auxiliary": self._auxiliary}
-            return args, {**kwargs, **given}
+            given = {"label_map": maps[0], "vit": self._read_palette, "rgb": rgb, "prompt": prompt}
+            return args, {**kwargs, **given, "auxiliary": self._auxiliary}
 
         handles = [
             self.vision_tower.register_forward_pre_hook(split),
@@ -158,9 +164,10 @@ class FaceBackbone(FaceFromPretrained):
                 "losses: start with torchrun, accelerate or deepspeed, or set CUDA_VISIBLE_DEVICES to one GPU"
             )
         as_tuple = kwargs.pop("return_dict", None) is False
-        with self._collect_fused() as fused:
+        upstream = super().forward  # type: ignore[misc]
+        with self._collect_fused() as fused, self._shown(upstream, args, kwargs):
             auxiliary = self._auxiliary = Auxiliary()
-            plain = super().forward(*args, return_dict=True, **kwargs)  # type: ignore[misc]
+            plain = upstream(*args, return_dict=True, **kwargs)
         output = self.output_class(**plain)
         if fused and self.face_config.knowledge and (face_attributes is not None or self.training):
             output.face_loss, output.face_losses = self._knowledge_losses(torch.cat(fused), face_attributes)
@@ -176,6 +183,12 @@ class FaceBackbone(FaceFromPretrained):
         for outputs in self._listeners:
             outputs.append(output)
         return output.to_tuple() if as_tuple else output
+
+    def _shown(self, upstream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
+        if not self.reads_prompt:
+            return nullcontext()
+        given = inspect.signature(upstream).bind_partial(*args, **kwargs).arguments
+        return self.shown_with(given.get("input_ids"), given.get("attention_mask"))
 
     @contextmanager
     def listen(self) -> Iterator[list[Any]]:
@@ -201,7 +214,7 @@ class FaceBackbone(FaceFromPretrained):
         return head.weighted(losses), losses
 
 
-class FaceTiles(FaceBackbone):
+class FaceTiles(FaceAskedTiles, FaceBackbone):
     """Anyres: every tile has its map; the knowledge head looks at the first tile, which holds the whole image."""
 
     def pack_image_features(self, image_features: Any, *args: Any, **kwargs: Any) -> Any:
@@ -229,7 +242,7 @@ class FaceVideos(FaceTiles):
         """As upstream's; pixels (B, frames, 3 or 4, H, W), the 4th channel part ids."""
         # Its name differs between releases.
         pixels = args[0] if args else next(value for name, value in kwargs.items() if name.startswith("pixel_values"))
-        with self._label_maps(), self._frames_kept(len(pixels)):
+        with self._label_maps(self._video_prompt(pixels)), self._frames_kept(len(pixels)):
             return super().get_video_features(*args, **kwargs)  # type: ignore[misc]
 
     @contextmanager

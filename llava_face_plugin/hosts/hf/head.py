@@ -42,7 +42,7 @@ class FaceHead(FaceFromPretrained):
         upstream = super().forward  # type: ignore[misc]
         labels = inspect.signature(upstream).bind_partial(*args, **kwargs).arguments.get("labels")
         listening = self.model.listen() if labels is not None else nullcontext([])
-        with listening as outputs:
+        with listening as outputs, self.model.supervised(labels):
             output = upstream(*args, face_attributes=face_attributes, **kwargs)
         face_loss = take_loss(outputs)
         if face_loss is None:
@@ -52,6 +52,16 @@ class FaceHead(FaceFromPretrained):
         output.loss = output.loss + face_loss.to(output.loss)
         return output
 
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's."""
+        upstream = super().generate  # type: ignore[misc]
+        if not self.model.reads_prompt:
+            return upstream(inputs, *args, **kwargs)
+        # 5.x encodes the images here, past every forward, and once for all beams of a text.
+        ids = kwargs.get("input_ids") if inputs is None else inputs
+        with self.model.shown_with(ids, kwargs.get("attention_mask")):
+            return upstream(inputs, *args, **kwargs)
+
     @torch.no_grad()
     def attribute_probabilities(
         self, pixel_values: Tensor | None = None, pixel_values_videos: Tensor | None = None, **kwargs: Any
@@ -59,7 +69,8 @@ class FaceHead(FaceFromPretrained):
         """Preprocessed images and videos -> (B, A) float32 probabilities in [0, 1].
 
         Rows: the images, then the videos; columns in the order of ``knowledge.vocabulary``. ``kwargs`` are what else
-        the processor made for images (``image_sizes``, ...). Raises ``FaceHostError`` without knowledge.
+        the processor made for images (``image_sizes``, ...). A fusion that reads the prompt is in its neutral state.
+        Raises ``FaceHostError`` without knowledge.
         """
         if self.model.face_config is None or self.model.face_config.knowledge is None:
             raise FaceHostError("this model has no knowledge block: enable face mode with --knowledge FILE")

@@ -17,7 +17,7 @@ from ...branch import FaceBranch
 from ...config import FaceConfig
 from ...encoders import Vit
 from ...errors import FaceHostError
-from ...fusion import Auxiliary, Layers
+from ...fusion import Auxiliary, Layers, Prompt
 
 PLACE = "multi_modal_projector.face."
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -48,6 +48,7 @@ class FaceMultiModalProjector(nn.Module):
         label_map: Tensor | None = None,
         vit: Vit | None = None,
         rgb: Tensor | None = None,
+        prompt: Prompt | None = None,
         auxiliary: Auxiliary | None = None,
     ) -> Tensor:
         """Features (B, P, C) and what goes with them -> LLM tokens; see ``FaceBranch.forward``."""
@@ -56,7 +57,7 @@ class FaceMultiModalProjector(nn.Module):
         if rgb is not None:
             rgb = rgb.to(image_features.device)
         layers = Layers([self.linear_1, self.act, self.linear_2])
-        return self.face(layers, image_features, label_map, vit, rgb=rgb, auxiliary=auxiliary)
+        return self.face(layers, image_features, label_map, vit, rgb=rgb, prompt=prompt, auxiliary=auxiliary)
 
 
 def refuse_quantised(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ PARTS = ("bce", "logic", "balance", "router_z")
 class FaceLossMixin:
     """``class MyTrainer(FaceLossMixin, SFTTrainer)``.
 
-    TRL's SFTTrainer calls the backbone and computes L_lm itself: the face losses would be lost. With transformers'
+    TRL's SFTTrainer calls the backbone and computes L_lm itself: the face losses would be lost, and a fusion that reads
+    the prompt would not know where the answers begin. With transformers'
     own Trainer the model adds them; the mixin then only logs ``loss_bce`` and ``loss_logic``, means since the last log.
     """
 
@@ -28,7 +29,7 @@ class FaceLossMixin:
         arguments = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
         if backbone is None:
             return super().compute_loss(model, inputs, **arguments)  # type: ignore[misc]
-        with backbone.listen() as outputs:
+        with backbone.listen() as outputs, backbone.supervised(inputs.get("labels")):
             result = super().compute_loss(model, inputs, **arguments)  # type: ignore[misc]
         if model.training:
             self._record([output.face_losses for output in outputs if output.face_losses])

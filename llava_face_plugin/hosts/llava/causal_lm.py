@@ -15,12 +15,16 @@ from torch import Tensor
 from ...config import FaceConfig
 from ...encoders.backbones import FrozenVit, denormalise, normalise
 from ...errors import FaceHostError
-from ...fusion import Auxiliary
+from ...fusion import FUSIONS, Auxiliary, Prompt
 from ...labels import NO_MAP
 from .. import label_channel
 from ..knowledge_losses import knowledge_losses
 from ..parsers import build_parser
+from ..prompts import Texts, prompt_of, rows_of
 from .tower import wrap_image_processor
+
+IMAGE_PLACE = -200
+"""``IMAGE_TOKEN_INDEX`` of both packages."""
 
 _LOG = logging.getLogger("llava_face_plugin")
 
@@ -32,6 +36,8 @@ class FaceCausalLM:
     """
 
     is_face_model = True
+    markup: frozenset[int] = frozenset()
+    """Ids that the training's template supervises in questions, too; see ``Texts``."""
     # Upstream's.
     training: bool
     get_model: Callable[[], Any]
@@ -50,6 +56,8 @@ class FaceCausalLM:
         )
         self._fused: list[Tensor] | None = None
         self._auxiliary: Auxiliary | None = None
+        self._reads_prompt = FUSIONS[face.fusion.type].reads_prompt  # type: ignore[attr-defined]
+        self._asked: dict[str, Any] | None = None
         self._loss_sums: dict[str, Tensor] = {}
         self._loss_count = 0
         self._told = False
@@ -75,11 +83,36 @@ class FaceCausalLM:
             processor = tower.image_processor
             rgb = denormalise(pixels, processor.image_mean, processor.image_std).to(features.device)
         tokens = projector(
-            features, label_map.to(features.device), self._read_palette, rgb=rgb, auxiliary=self._auxiliary
+            features,
+            label_map.to(features.device),
+            self._read_palette,
+            rgb=rgb,
+            prompt=self._prompt(),
+            auxiliary=self._auxiliary,
         )
         if self._fused is not None:
             self._fused.append(tokens)
         return tokens
+
+    def prepare_inputs_labels_for_multimodal(self, *args: Any, **kwargs: Any) -> Any:
+        """As upstream's, which encodes the images here, in training and for ``generate``."""
+        upstream = super().prepare_inputs_labels_for_multimodal  # type: ignore[misc]
+        if not self._reads_prompt:
+            return upstream(*args, **kwargs)
+        self._asked = inspect.signature(upstream).bind(*args, **kwargs).arguments
+        try:
+            return upstream(*args, **kwargs)
+        finally:
+            self._asked = None
+
+    def _prompt(self) -> Prompt | None:
+        """Of the images that upstream encodes just now; None for a caller of ``encode_images`` of another kind."""
+        if self._asked is None:
+            return None
+        asked = self._asked
+        texts = Texts(asked["input_ids"], asked["attention_mask"], asked["labels"], self.markup)
+        embed, training = self.get_model().embed_tokens, self.training and torch.is_grad_enabled()
+        return prompt_of(texts, rows_of_visuals(texts, asked["images"]), [IMAGE_PLACE], embed, training)
 
     def _read_palette(self, rgb: Tensor) -> Tensor:
         """The frozen ViT of ``vit-palette``: its own, or the image tower's weights."""
@@ -98,7 +131,7 @@ class FaceCausalLM:
             output = upstream(**arguments)
         if arguments.get("labels") is None or not fused:
             return output
-        fusion_loss = auxiliary.weighted()
+        fusion_loss = auxiliary.weighted() if self.training else None
         if self.face_config.knowledge is None and fusion_loss is None:
             return output
         if arguments.get("dpo_forward"):
@@ -169,7 +202,7 @@ class FaceCausalLM:
             images: (B, 3 or 4, H, W), or B of them as tiles or frames, (T, 3 or 4, H, W) each.
             modalities: ``"image"`` or ``"video"`` for each of those B; all images if None.
 
-        Raises ``FaceHostError`` without knowledge.
+        A fusion that reads the prompt is in its neutral state. Raises ``FaceHostError`` without knowledge.
         """
         if self.face_config.knowledge is None:
             raise FaceHostError("this model has no knowledge block: enable face mode with --knowledge FILE")
@@ -198,6 +231,21 @@ def whole_visuals(tokens: Tensor, images: Any, modalities: Sequence[str] | str |
     parts = tokens.split([len(_tiles(x)) for x in images])
     kinds += ["image"] * (len(parts) - len(kinds))  # upstream's default names one image, however many there are
     return torch.stack([part.mean(0) if kind == "video" else part[0] for part, kind in zip(parts, kinds, strict=False)])
+
+
+def rows_of_visuals(texts: Texts, images: Any) -> list[int]:
+    """The text that each image, tile or frame is shown with, as upstream puts them together.
+
+    A text without a place for an image has one of its own all the same, which upstream skips. ``images`` as in
+    ``whole_visuals``. Raises ``FaceHostError`` if there are more or fewer images than places.
+    """
+    ids, mask = texts.input_ids, texts.attention_mask
+    assert ids is not None  # upstream, too, goes by them
+    there = (ids == IMAGE_PLACE) if mask is None else (ids == IMAGE_PLACE) & mask.bool()
+    places = [max(1, count) for count in there.sum(dim=1).tolist()]
+    tiles = [len(_tiles(x)) for x in images] if _is_tiled(images) else [1] * len(images)
+    rows = rows_of(places, [1] * len(tiles))
+    return [row for row, count in zip(rows, tiles, strict=True) for _ in range(count)]
 
 
 def signed_forward(upstream: type) -> Callable[..., Any]:

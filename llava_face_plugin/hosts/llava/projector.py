@@ -15,7 +15,7 @@ from ...branch import FaceBranch
 from ...config import FaceConfig
 from ...encoders import Vit
 from ...errors import FaceHostError
-from ...fusion import Auxiliary, Layers
+from ...fusion import Auxiliary, Layers, Prompt
 
 PREFIX = "face."
 
@@ -31,11 +31,12 @@ class FaceProjector(nn.Sequential):
         label_map: Tensor | None = None,
         vit: Vit | None = None,
         rgb: Tensor | None = None,
+        prompt: Prompt | None = None,
         auxiliary: Auxiliary | None = None,
     ) -> Tensor:
         """Features (B, P, C) and what goes with them -> LLM tokens; see ``FaceBranch.forward``."""
         layers = [module for name, module in self._modules.items() if name != "face" and module is not None]
-        return self.face(Layers(layers), features, label_map, vit, rgb=rgb, auxiliary=auxiliary)
+        return self.face(Layers(layers), features, label_map, vit, rgb=rgb, prompt=prompt, auxiliary=auxiliary)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module``'s, except that a plain LLaVA adapter, with no ``face.*`` key, is accepted.

@@ -20,10 +20,17 @@ from .gate import unwrap
 Wrap = Callable[..., Any]
 
 
-def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap) -> None:
+def _none(tokenizer: Any) -> frozenset[int]:
+    return frozenset()
+
+
+def patch_trainer(
+    module: ModuleType, patches: Patches, dataset: Wrap, markup: Callable[[Any], frozenset[int]] = _none
+) -> None:
     """Wraps ``LLaVATrainer`` in place; a model without face mode passes straight through.
 
-    ``dataset(base, face_config)`` makes the face dataset around upstream's.
+    ``dataset(base, face_config)`` makes the face dataset around upstream's. ``markup(tokenizer)`` are the ids that the
+    training's template supervises in questions, too.
     """
     trainer = module.LLaVATrainer
     plain_init, plain_log = trainer.__init__, trainer.log
@@ -34,6 +41,7 @@ def patch_trainer(module: ModuleType, patches: Patches, dataset: Wrap) -> None:
         if model is not None:
             _wrap_data(model, kwargs, dataset)
             _prepare(model, kwargs)
+            model.markup = markup(kwargs.get("tokenizer") or kwargs.get("processing_class"))
         plain_init(self, *args, **kwargs)
 
     @functools.wraps(plain_log)

@@ -96,8 +96,9 @@ def activate() -> None:
 def _on_trainer(module: Any) -> None:
     from ..llava.trainer import patch_trainer
     from .data import FaceNextDataset
+    from .templates import markup_of
 
-    patch_trainer(module, _PATCHES, FaceNextDataset)
+    patch_trainer(module, _PATCHES, FaceNextDataset, markup_of)
 
 
 def meant(upstream: type, config: Any) -> type:

@@ -1,0 +1,124 @@
+"""``llava-face frames``: clips as folders of frames, cut to the face or whole, for training scripts that know neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..video.rewrite import Outcome, Progress
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to ``app``."""
+    app.command("frames")(frames)
+
+
+def frames(
+    source: Annotated[Path, typer.Argument(help="A LLaVA JSON whose samples have `video`, or a folder of video files.")],
+    out: Annotated[Path, typer.Option(help="Folder for the frames and the JSON: the new --video_folder.")],
+    video_folder: Annotated[Path | None, typer.Option(help="The folder that the JSON's paths are below.")] = None,
+    sampling: Annotated[str, typer.Option(help="uniform:N, fps:RATE:N or face:N.")] = "uniform:16",
+    crop: Annotated[bool, typer.Option("--crop/--no-crop", help="Cut to the face that is followed.")] = True,
+    detector: Annotated[str | None, typer.Option(help="yunet or retinaface: finds the faces.")] = None,
+    detector_path: Annotated[Path | None, typer.Option(help="The detector's file.")] = None,
+    detector_model: Annotated[str | None, typer.Option(help="retinaface: mobilenet or resnet50.")] = None,
+    detector_sha256: Annotated[str | None, typer.Option(help="Of the detector's file.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Detections below do not count.")] = None,
+    side: Annotated[int, typer.Option(help="Of a crop, in pixels.")] = 336,
+    pad: Annotated[float, typer.Option(help="Added around the face on each side, as a share of it.")] = 0.3,
+    least_seen: Annotated[float, typer.Option(help="Leave clips out whose face is found in a smaller share.")] = 0.5,
+    rate: Annotated[float, typer.Option(help="Frames a second of clips that are folders of frames.")] = 2.0,
+    mp4: Annotated[bool, typer.Option("--mp4", help="Lossy mp4s in place of folders of PNGs.")] = False,
+    maps: Annotated[
+        Path | None, typer.Option(help="index.json or store with the frames' maps: they are cut likewise.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="torch device of the detector.")] = "cpu",
+) -> None:
+    """Take frames out of clips, by default cut to the face, and rewrite their JSON. Run it again to go on."""
+    import torch
+
+    from ..segment.entries import read_samples
+    from ..video.detector import detector_of
+    from ..video.rewrite import Options, rewrite_clips, rewrite_json
+    from ..video.sampling import Sampling
+
+    options = Options(Sampling.parse(sampling), crop, side, pad, least_seen, rate, mp4)
+    samples = None if source.is_dir() else read_samples(source)
+    clips = _in_folder(source) if samples is None else _in_json(source, samples, video_folder)
+    finds = maps_of = None
+    if detector is not None:
+        finds = detector_of(detector, str(detector_path) if detector_path else None, model=detector_model,
+                            sha256=detector_sha256, min_score=min_score, device=torch.device(device))  # fmt: skip
+    if maps is not None:
+        from ..parsing.precomputed import PrecomputedParser
+
+        maps_of = PrecomputedParser(maps)
+    try:
+        with _progress() as progress:
+            written, outcome = rewrite_clips(clips, out, options, finds, maps_of, progress)
+    except KeyboardInterrupt:
+        typer.echo("stopped; what is finished is kept: the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    if samples is not None:
+        rewrite_json(samples, written, out / source.name, outcome)
+    _print(outcome, len(clips))
+    raise typer.Exit(0 if written else 1)
+
+
+def _in_json(path: Path, samples: list[Any], folder: Path | None) -> dict[str, Path]:
+    from ..errors import FaceConfigError, FaceDataError
+
+    if folder is None:
+        raise FaceConfigError(f"frames {path}: name the folder that its video paths are below: --video-folder")
+    for number, sample in enumerate(samples):
+        if not isinstance(sample, dict) or not isinstance(sample.get("video", ""), str):
+            raise FaceDataError(f"{path}, sample {number}: expected an object whose `video` is a path")
+    clips = {sample["video"]: folder / sample["video"] for sample in samples if "video" in sample}
+    if not clips:
+        raise FaceDataError(f"{path}: no sample has a `video`")
+    return clips
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    from ..data.datasets._clips import VIDEOS
+    from ..errors import FaceDataError
+
+    found = [Path(parent) / name for parent, _, names in os.walk(folder) for name in names
+             if name.lower().endswith(VIDEOS) and not name.startswith(".")]  # fmt: skip
+    if not found:
+        raise FaceDataError(f"{folder}: there is no video file in it ({', '.join(VIDEOS)})")
+    return {path.relative_to(folder).as_posix(): path for path in sorted(found)}
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield report
+
+
+def _print(outcome: Outcome, clips: int) -> None:
+    typer.echo(f"{clips:,} clips: {outcome.made:,} made, {outcome.there:,} already there")
+    for reason, count in sorted(outcome.skipped.items()):
+        typer.echo(f"  left out: {count:,} x {reason}")
+    for message in outcome.failures:
+        typer.echo(f"  {message}")
+    if outcome.rows:
+        typer.echo(f"{outcome.rows:,} samples")
+    for path in outcome.files:
+        typer.echo(path)
