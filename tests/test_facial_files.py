@@ -40,9 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("given", ["farl.pth", "./farl.pth", "~/farl.pth", "{here}/farl.pth"])
 def test_the_path_is_written_whole(here: Path, given: str) -> None:
-    face = enable(
-        model(here / "m", LLM), preset="favchat", settings=[f"facial.path={given.format(here=here)}", TAPS]
-    )
+    face = enable(model(here / "m", LLM), preset="favchat", settings=[f"facial.path={given.format(here=here)}", TAPS])
     assert face.facial is not None and face.facial.path == str(here / "farl.pth")
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..branch import FaceBranch
@@ -108,14 +109,14 @@ class Skeleton:
         self.batch = (images, ids)  # who trains holds a batch, this one or the next, the whole step long
         enter(TOWER)
         with nullcontext() if work.train_tower else torch.no_grad():
-            features = self._read(self.tower, images[:, :3])
+            features = self._pooled(self._read(self.tower, images[:, :3]))
         enter(PROJECTION)
         if self.face is None:
             tokens, face_loss = self.projector(features), None
         else:
             tokens, face_loss = self._face(features, images, ids, enter)
         enter(LANGUAGE)
-        visual = self._laid_out(tokens)
+        visual = self._laid_out(tokens, tokens.shape[1] - features.shape[1])
         embedded = torch.cat([visual, self.language.get_input_embeddings()(ids)], dim=1)
         self.sequence = embedded.shape[1]
         del tokens, features, visual
@@ -165,11 +166,19 @@ class Skeleton:
         logits = head(whole, embedded)
         return head.weighted(head.losses(logits, torch.zeros(logits.shape, dtype=torch.int8)))
 
-    def _laid_out(self, tokens: Tensor) -> Tensor:
+    def _pooled(self, features: Tensor) -> Tensor:
+        """LLaVA-NeXT-Video's classes pool a video's frames before the projector; other features stay."""
+        grid, visual = self.shapes.grid, self.work.visual
+        if self.shapes.family != "llava_next_video" or visual.tokens != visual.tiles * (grid // 2) ** 2:
+            return features
+        image = features.transpose(1, 2).unflatten(2, (grid, grid))
+        return F.avg_pool2d(image, 2).flatten(2).transpose(1, 2)
+
+    def _laid_out(self, tokens: Tensor, added: int) -> Tensor:
         """(tiles, P', D) -> (B, V, D): what is padding left out, newline tokens put in."""
         visual = self.work.visual
         rows = tokens.reshape(self.work.batch, -1, tokens.shape[-1])
-        wanted = visual.tokens + visual.tiles * (tokens.shape[1] - self.shapes.patches)
+        wanted = visual.tokens + visual.tiles * added
         if wanted <= rows.shape[1]:
             return rows[:, :wanted]
         return torch.cat([rows, rows.new_zeros(len(rows), wanted - rows.shape[1], rows.shape[2])], dim=1)

@@ -90,6 +90,8 @@ def _transformers(model_dir: Path) -> nn.Module:
 def _count_llava(found: Counts, config: dict[str, Any], face: FaceConfig, model_dir: Path, tower: str | None) -> None:
     """LLaVA's own layout: a language model, ``mm_projector`` and the face branch under it, a tower."""
     found.add(_numbers(_language_model(config, model_dir), "model."))
+    if "unpad" in str(config.get("mm_patch_merge_type")):  # the embedding that ends a row of tiles
+        found.add(iter([("model.image_newline", int(config["hidden_size"]))]))
     own = config.get("mm_vision_tower")
     name = tower or (own if isinstance(own, str) and own != guard.TOWER_MARK else None) or next(iter(KNOWN_TOWERS))
     built = _tower(name, model_dir)
@@ -138,7 +140,11 @@ def _tower(name: str, model_dir: Path) -> Any:
     kind = str(shape.get("model_type", "clip_vision_model"))
     prefix = "Siglip" if "siglip" in kind else "CLIP"
     plain = {key: value for key, value in shape.items() if key not in ("model_type", "architectures")}
-    return getattr(transformers, f"{prefix}VisionModel")(getattr(transformers, f"{prefix}VisionConfig")(**plain))
+    built = getattr(transformers, f"{prefix}VisionModel")(getattr(transformers, f"{prefix}VisionConfig")(**plain))
+    if prefix == "Siglip":  # LLaVA-NeXT, the only one of the two that has it, drops the last layer and the head
+        del built.vision_model.encoder.layers[-1:]
+        built.vision_model.head = nn.Identity()
+    return built
 
 
 def _count_facial(found: Counts, face: FaceConfig) -> None:

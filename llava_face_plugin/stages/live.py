@@ -22,15 +22,16 @@ from .plan import Stage, StageFile
 def trained_parts(plan: StageFile, stage: Stage, found: Counts, model_dir: Path, tower: str | None) -> dict[str, int]:
     """Part -> parameters that really have ``requires_grad`` in the host's model.
 
-    LLaVA 1.5: upstream's own ``train()`` sets the model up by the stage's flags, and is stopped where it would begin to
-    train. transformers: the model is loaded, and ``hosts.apply`` sets it up. Loads all weights; raises
-    ``FaceHostError`` where the host is not installed.
+    LLaVA's two packages: upstream's own ``train()`` sets the model up by the stage's flags, and is stopped where it
+    would begin to train. transformers: the model is loaded, and ``hosts.apply`` sets it up. Loads all weights; raises
+    ``FaceHostError`` where the host is not installed, or does not take this model.
     """
     if found.family == "transformers":
         return apply(stage, _loaded(model_dir))
-    own = [part for name, value in flags(plan, stage, "llava", facial_trained=found.facial_trained)
+    host = _host()
+    own = [part for name, value in flags(plan, stage, host, facial_trained=found.facial_trained)
            for part in (f"--{name}", value)]  # fmt: skip
-    model = _set_up(model_dir, tower, own)
+    model = _set_up(model_dir, tower, [*own, *_special(host, model_dir)])
     trained: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -88,6 +89,26 @@ def _tower(model_dir: Path, given: str | None) -> str:
     return own
 
 
+def _host() -> str:
+    """Which of LLaVA's packages is here, as ``hosts.flags`` calls it."""
+    from ..hosts.llava.which import kind
+
+    found = {"llava_v1": "llava", "llava_next": "llava-next"}.get(str(kind()))
+    if found is None:
+        raise FaceHostError("neither LLaVA 1.5's package llava nor LLaVA-NeXT's can be imported: --check needs one")
+    return found
+
+
+def _special(host: str, model_dir: Path) -> list[str]:
+    """What besides the stage's flags the host needs for such a model."""
+    qwen = "qwen" in str(read_config(model_dir).get("model_type", ""))
+    if host == "llava":
+        if qwen:
+            raise FaceHostError(f"{model_dir}: LLaVA 1.5's package, which is installed, has no Qwen: use LLaVA-NeXT's")
+        return ["--version", "v1"]
+    return ["--version", "qwen_1_5" if qwen else "v1", "--attn_implementation", "sdpa"]
+
+
 def _set_up(model_dir: Path, tower: str | None, own: list[str]) -> Any:
     from ..hosts import loader
 
@@ -95,15 +116,15 @@ def _set_up(model_dir: Path, tower: str | None, own: list[str]) -> Any:
     try:
         import llava.train.train as upstream
     except ImportError as error:
-        raise FaceHostError(f"llava cannot be imported ({error}); install llava-torch==1.2.2.post1") from error
-    with tempfile.TemporaryDirectory() as folder:
+        raise FaceHostError(f"llava cannot be imported ({error})") from error
+    with tempfile.TemporaryDirectory(prefix="stages_check_") as folder:
         data = Path(folder) / "data.json"
         data.write_text(json.dumps([]), encoding="utf-8")
         arguments = [
             "train.py", "--model_name_or_path", str(model_dir), "--vision_tower", _tower(model_dir, tower),
-            "--data_path", str(data), "--version", "v1", "--mm_projector_type", "mlp2x_gelu",
-            "--mm_vision_select_layer", "-2", "--mm_use_im_start_end", "False", "--mm_use_im_patch_token", "False",
-            "--output_dir", folder, "--report_to", "none", *own,
+            "--data_path", str(data), "--mm_projector_type", "mlp2x_gelu", "--mm_vision_select_layer", "-2",
+            "--mm_use_im_start_end", "False", "--mm_use_im_patch_token", "False", "--output_dir", folder,
+            "--report_to", "none", *own,
         ]  # fmt: skip
         with (
             mock.patch.object(sys, "argv", arguments),
@@ -114,4 +135,6 @@ def _set_up(model_dir: Path, tower: str | None, own: list[str]) -> Any:
                 upstream.train()
             except _Stop as stop:
                 return stop.model
+            except (ValueError, OSError) as error:  # such as LLaVA-NeXT's, which picks the model's class by the path
+                raise FaceHostError(f"{model_dir}: upstream's train() refuses it ({error})") from error
     raise FaceHostError("upstream's train() ended without a trainer: this LLaVA is not one that is known")

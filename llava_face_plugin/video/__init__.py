@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .frames import Frames, read_frames
+from .frames import Frames, read_frames, read_uniform
 from .sampling import Sampling
 
-__all__ = ["Frames", "Sampling", "read_frames"]
+__all__ = ["Frames", "Sampling", "read_frames", "read_uniform"]

@@ -72,6 +72,17 @@ def read_frames(
     return take(clip, times, looked_at[best], boxes[best])
 
 
+def read_uniform(path: str | Path, n: int) -> np.ndarray:
+    """(n, H, W, 3) uint8 RGB: always ``n`` frames from the first to the last, of a shorter clip some of them twice.
+
+    Those that lmms-eval's ``llava_hf`` takes (``np.linspace(0, T - 1, n, dtype=int)`` of T frames). Raises as
+    ``read_frames``.
+    """
+    pixels = read_frames(path, Sampling("uniform", n)).pixels
+    # Of a clip with n frames or more these are all that were read, in order.
+    return pixels[np.linspace(0, len(pixels) - 1, n, dtype=int)]
+
+
 def opened(path: str | Path, rate: float = RATE, decoder: str | None = None) -> Clip:
     """A video file, or a folder of frames at ``rate``; raises as ``read_frames``."""
     path = Path(path)

@@ -14,7 +14,7 @@ Two parts, never mixed:
    median of B_i / A_i; the first ``WARM_UP`` pairs are dropped. Peak memory: one fresh process a variant.
 
 ``small`` has the 7B model's proportions where they decide the ratio: 9 image tokens a text token, heads 128
-wide, a tower of 5 % of the forward FLOPs (7B: 4 %). The script prints both. The branch is *not* scaled down
+wide, a tower of 5 % of the forward FLOPs (7B: 4 %). The script prints both. What reads maps is *not* scaled down
 with the LLM: at its default widths (256, knowledge 512) it is 1 % of the small model's forward FLOPs and
 0.03 % of the 7B model's, and the fixed cost of a call (Python, kernel starts) weighs more too. So what is
 measured there overstates the share of FLOPs at 7B, except for ``append``, whose cost is the LLM's extra tokens;

@@ -1,11 +1,12 @@
 """What a training step costs with face mode on, against off, on every host, in one run.
 
     .venv/bin/python scripts/benchmarks/host_ratio.py [--hosts NAME ...] [--pairs N] [--out DIR]
-        [--size medium|small|tiny|7b] [--device cpu|cuda] [--train full|projector|lora]
+        [--size medium|small|tiny|7b] [--device cpu|cuda] [--train full|projector|lora] [--on default|favchat|...]
 
-Per host three models of random weights in one process: off, on (the default branch with 20 attributes and their
-losses) and off again. Their steps alternate: A B C A B C ...; the ratios are the medians of B_i / A_i and of C_i / A_i,
-which shows the machine's noise; the first rounds are dropped. Peak memory: one fresh process a variant.
+Per host three models of random weights in one process: off, on (the default branch with 20 attributes and their losses;
+``--on``: FaVChat's presets instead, at the widths of ``Size.facial``) and off again. Their steps alternate: A B C A B C
+...; the ratios are the medians of B_i / A_i and of C_i / A_i, which shows the machine's noise; the first rounds are
+dropped. Peak memory: one fresh process a variant.
 
 LLaVA 1.5's and LLaVA-NeXT's packages are both called ``llava``: ``llava-next`` needs a run of its own, with a checkout
 of it first on PYTHONPATH (scripts/hosts/llava_next.sh) and ``--hosts llava-next``.
@@ -25,7 +26,18 @@ from typing import Any
 import numpy as np
 import torch
 from bench_model import Bench
-from cases import AGAIN, SIZES, VANILLA, default_variant, with_knowledge
+from cases import (
+    AGAIN,
+    FAVCHAT,
+    FAVCHAT_V6,
+    GROUPED,
+    SIZES,
+    VANILLA,
+    Variant,
+    by_label,
+    default_variant,
+    with_knowledge,
+)
 from flops import proportions
 from hf_model import HfBench, small_shapes
 from measuring import WARM_UP, Stepping, fresh_process, paired, peak_of
@@ -34,7 +46,10 @@ from report import Table, machine, show, write_tables
 
 from llava_face_plugin.planning.catalogue import MODELS
 
-ON = with_knowledge(default_variant(), 20)
+ON = {
+    "default": with_knowledge(default_variant(), 20), "favchat": by_label(FAVCHAT), "grouped": by_label(GROUPED),
+    "favchat-v6": by_label(FAVCHAT_V6),
+}  # fmt: skip
 LARGE = {"hf-llava": "7b", "hf-llava-next": "next-7b", "hf-llava-onevision": "onevision-7b"}
 """Host -> the model of the catalogue that ``--size 7b`` means."""
 OWN_CLASSES = ("hf-llava", "hf-llava-next", "hf-llava-next-video", "hf-llava-onevision")
@@ -65,10 +80,10 @@ def bench_of(host: str, arguments: argparse.Namespace, work: Path) -> Any:
     return HfBench(shapes, size, arguments.device, arguments.train, image)
 
 
-def measured(bench: Stepping, rounds: int, memory: bool) -> dict[str, Any]:
+def measured(bench: Stepping, on: Variant, rounds: int, memory: bool) -> dict[str, Any]:
     """Paired ratios of wall and CPU time, and of peak memory."""
-    peaks = {v.label: fresh_process(peak_of, bench, v, device=bench.device) for v in (VANILLA, ON)} if memory else {}
-    steps = [bench.stepper(variant) for variant in (VANILLA, ON, AGAIN)]
+    peaks = {v.label: fresh_process(peak_of, bench, v, device=bench.device) for v in (VANILLA, on)} if memory else {}
+    steps = [bench.stepper(variant) for variant in (VANILLA, on, AGAIN)]
     times = np.array([[step() for step in steps] for _ in range(WARM_UP + rounds)][WARM_UP:])  # (round, step, clock)
     del steps
     gc.collect()
@@ -78,7 +93,7 @@ def measured(bench: Stepping, rounds: int, memory: bool) -> dict[str, Any]:
         if bench.device == "cpu":
             found[name]["cpu"] = paired(times[:, 0, 1], times[:, index, 1])
     if memory:
-        found["memory_ratio"] = peaks[ON.label] / peaks[VANILLA.label]
+        found["memory_ratio"] = peaks[on.label] / peaks[VANILLA.label]
     return found
 
 
@@ -117,6 +132,7 @@ def facts(bench: Any) -> dict[str, int]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", nargs="+", choices=HOSTS, default=HOSTS[:-1])
+    parser.add_argument("--on", choices=tuple(ON), default="default")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--size", choices=sorted(SIZES), default="medium")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -140,13 +156,14 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()
     results: dict[str, dict[str, Any]] = {}
+    on = ON[arguments.on]
     with tempfile.TemporaryDirectory(prefix="host_ratio_") as work:
         for host in arguments.hosts:
             bench = bench_of(host, arguments, Path(work))
-            results[host] = {**measured(bench, arguments.pairs, not arguments.no_memory), **facts(bench)}
+            results[host] = {**measured(bench, on, arguments.pairs, not arguments.no_memory), **facts(bench)}
             show([table({host: results[host]})])
     protocol = {
-        "size": f"{arguments.size}: {SIZES[arguments.size]}", "train": arguments.train, "on": ON.label,
+        "size": f"{arguments.size}: {SIZES[arguments.size]}", "train": arguments.train, "on": on.label,
         "forward FLOPs": proportions(SIZES[arguments.size]), "warm-up rounds dropped": WARM_UP,
     }  # fmt: skip
     found = {"hosts": results, "protocol": protocol, "machine": machine(arguments.device)}

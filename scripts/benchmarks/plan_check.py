@@ -11,6 +11,7 @@ without weights, for one process without ZeRO; its allowance for CUDA is left ou
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import tempfile
 import warnings
@@ -24,7 +25,19 @@ import torch
 import transformers
 import transformers.models.clip.modeling_clip
 from bench_model import Bench, training_step
-from cases import SIZES, VANILLA, Size, Variant, default_variant, variants, with_knowledge
+from cases import (
+    FAVCHAT,
+    FAVCHAT_V6,
+    GROUPED,
+    SIZES,
+    VANILLA,
+    Size,
+    Variant,
+    default_variant,
+    unscaled,
+    variants,
+    with_knowledge,
+)
 from measuring import Step, fresh_process, resident_growth
 from report import machine
 from torch import Tensor
@@ -52,7 +65,7 @@ class Case(NamedTuple):
 
 
 def cases(batches: tuple[int, int]) -> Iterator[Case]:
-    """Off and on x checkpointing x batch x what is trained; the other encoder and fusion once."""
+    """Off and on x checkpointing x batch x what is trained; the other encoders and fusions once or twice."""
     on = with_knowledge(default_variant(), 20)
     for train in STAGE:
         for checkpointing in (False, True):
@@ -62,6 +75,9 @@ def cases(batches: tuple[int, int]) -> Iterator[Case]:
     by_label = {variant.label: variant for variant in variants()}
     for label in ("part-embedding, append pool 1", "vit-palette (shared ViT), channel"):
         yield Case(by_label[label], "full", batches[1], False)
+    for variant in (by_label[label] for label in (FAVCHAT, GROUPED, FAVCHAT_V6, f"{FAVCHAT}, encoder trained")):
+        for train, checkpointing in (("full", False), ("projector", True)):
+            yield Case(unscaled(variant), train, batches[1], checkpointing)
 
 
 def bench_of(case: Case, size: Size, work: Path) -> Bench:
@@ -96,7 +112,9 @@ def living(bench: Bench, case: Case) -> int:
     live = LiveBytes()
     live.leave_out(before)
     with live:
-        step()
+        step()  # in which a frozen facial encoder reads its file
+        gc.collect()
+        live.forget_peak()
         step()
     return sum(sizes.values()) + live.peak.total()
 
@@ -153,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("small", "medium", "tiny"), default="small")
     parser.add_argument("--batches", type=int, nargs=2, default=(2, 16))
+    parser.add_argument("--facial", action="store_true", help="only what has a facial encoder")
     parser.add_argument("--out", type=Path, default=Path("plan_check"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -162,7 +181,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="plan_check_") as work:
         bench_of(next(cases((1, 2))), size, Path(work)).write_base()
-        for case in cases(tuple(arguments.batches)):
+        for case in (one for one in cases(tuple(arguments.batches)) if one.variant.facial or not arguments.facial):
             rows.append(row_of(case, size, Path(work)))
             print(table(rows[-1:]).splitlines()[2], flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -101,8 +101,9 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def write(out: Path, results: dict[str, Any], tables: list[Table]) -> None:
-    """``results.json`` and ``results.md`` in ``out``, with the goals."""
-    write_tables(out, results, tables, ["## Goals", "", *[f"- {line}" for line in results["goals"]], ""])
+    """``results.json`` and ``results.md`` in ``out``, with the goals, if there are any."""
+    goals = [f"- {line}" for line in results["goals"]]
+    write_tables(out, results, tables, ["## Goals", "", *goals, ""] if goals else [])
 
 
 def write_tables(out: Path, results: dict[str, Any], tables: list[Table], more: Sequence[str] = ()) -> None:

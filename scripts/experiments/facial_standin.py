@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from made_frames import ATTRIBUTES, PARTS, SIDE, STATE, Stills, stills
+from made_frames import ATTRIBUTES, PARTS, SIDE, TAUGHT, Stills, stills
 from torch import Tensor, nn
 
 from llava_face_plugin.encoders.backbones import normalise
@@ -45,7 +45,7 @@ class Teaching(nn.Module):
         super().__init__()
         self.vit = VisionTransformer(VIT, SIDE // VIT.patch, VIT.depth)
         self.parts = nn.Linear(VIT.width, PARTS)
-        self.rest = nn.Linear(VIT.width, len(STATE) + ATTRIBUTES)
+        self.rest = nn.Linear(VIT.width, len(TAUGHT) + ATTRIBUTES)
 
     def forward(self, pixels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """(B, SIDE, SIDE, 3) uint8 -> log shares of the parts (B, P, PARTS), state (B, 5), attributes' logits (B, 20)."""
@@ -53,7 +53,7 @@ class Teaching(nn.Module):
         taps = self.vit(normalise(rgb, list(CLIP_MEAN), list(CLIP_STD)), TAPS)
         middle, last = (F.layer_norm(taps[n], (VIT.width,)) for n in (len(taps) // 2, -1))
         rest = self.rest(last.mean(dim=1))
-        return self.parts(middle).log_softmax(dim=-1), rest[:, : len(STATE)], rest[:, len(STATE) :]
+        return self.parts(middle).log_softmax(dim=-1), rest[:, : len(TAUGHT)], rest[:, len(TAUGHT) :]
 
 
 def standin(path: Path, cache: Path, total: int = 12_000, steps: int = 2_500, unseen: int = 1_000) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _scores(model: Teaching, unseen: Stills) -> dict[str, float]:
     truth = torch.from_numpy(unseen.state)
     unexplained = (state - truth).square().mean(dim=0) / truth.var(dim=0)
     right = ((attributes > 0) == torch.from_numpy(unseen.attributes).bool()).float().mean()
-    known = {f"R2 {name}": round(1 - float(u), 3) for name, u in zip(STATE, unexplained, strict=True)}
+    known = {f"R2 {name}": round(1 - float(u), 3) for name, u in zip(TAUGHT, unexplained, strict=True)}
     return known | {"attribute accuracy": round(float(right), 3)}
 
 

@@ -18,7 +18,14 @@ from llava_face_plugin.labels import FACE_PARTS
 DRAWN, SIDE = 80, 56
 """Side of the drawn picture and of its centre that is kept: the face fills it."""
 
-STATE = ("blink", "mouth", "smile", "turn", "nod")
+TAUGHT = ("blink", "mouth", "smile", "turn", "nod")
+
+
+STATES = {
+    "head": [f"{nod} {turn}" for nod in ("up", "level", "down") for turn in ("left", "ahead", "right")],
+    "blink": ["open", "closed"],
+}
+"""What a single frame shows, in words: of the kinds that the experiment knows."""
 
 
 class Clips(NamedTuple):
@@ -28,6 +35,8 @@ class Clips(NamedTuple):
     """(N, T, SIDE, SIDE, 3) uint8 RGB."""
     which: np.ndarray
     """(N,) int64: 0 or 1, which of the kind's two events."""
+    state: np.ndarray
+    """(N, T) int64: what each frame alone shows, as an index into ``STATES[kind]``."""
 
 
 class Stills(NamedTuple):
@@ -38,7 +47,7 @@ class Stills(NamedTuple):
     parts: np.ndarray
     """(N, SIDE, SIDE) uint8 part ids."""
     state: np.ndarray
-    """(N, 5) float32 in the order of ``STATE``; turn and nod in units of their widest."""
+    """(N, 5) float32 in the order of ``TAUGHT``; turn and nod in units of their widest."""
     attributes: np.ndarray
     """(N, 20) int8 of 0 and 1, in the order of ``MADE_ATTRIBUTES``."""
 
@@ -52,9 +61,19 @@ def clips_of(kind: str, total: int, seed: int, frames: int, cache: Path) -> Clip
 
     def draw() -> Clips:
         planned = [clip for clip in plan_clips(total * len(KINDS), seed, frames) if clip.kind.name == kind]
-        return Clips(np.stack([_pixels(clip) for clip in planned]), np.array([clip.which for clip in planned]))
+        which = np.array([clip.which for clip in planned])
+        state = np.array([[_state(kind, motion) for motion in clip.course] for clip in planned])
+        return Clips(np.stack([_pixels(clip) for clip in planned]), which, state)
 
     return Clips(*_kept(cache / f"{kind}-{total}-{seed}-{frames}.npz", draw))
+
+
+def _state(kind: str, motion: Motion) -> int:
+    """Above 0 a turn is to the picture's right, and a nod is down."""
+    if kind == "blink":
+        return int(motion.blink > 0.5)
+    turn, nod = (1 + int(np.sign(angle)) for angle in (motion.turn, motion.nod))
+    return 3 * nod + turn
 
 
 def stills(total: int, seed: int, cache: Path) -> Stills:

@@ -35,6 +35,7 @@ LEAST_CROP = 0.75
 LONGEST_WAVE = 100.0
 """Of the positions at the start, in patches over 2 pi."""
 
+
 class Pupil(nn.Module):
     """The encoder with one linear layer a label over the mean of its last block's patches."""
 
@@ -120,7 +121,7 @@ def main(
     data: Annotated[str, typer.Argument(help="fairface or celeba: what it is trained on.")],
     root: Annotated[Path, typer.Option(help="The data set's own folder.")],
     out: Annotated[Path, typer.Option(help="The weights; what it can do goes beside them, as .json.")],
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    epochs: Annotated[int, typer.Option(min=1)] = 14,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train, score, save."""

@@ -34,7 +34,7 @@ def _ablation(rows: dict[str, Cells]) -> str:
     """Balanced accuracy with its range, what ``full`` is above it seed by seed, accuracy, loss, parameters, time."""
     full = {cell["seed"]: cell["mean"] for cell in rows.get(FULL, [])}
     lines = [
-        "| | seeds | balanced accuracy | min..max | full minus it, same seed | accuracy | final loss | trained | CPU s |",
+        "| | seeds | balanced accuracy | min..max | full minus it | accuracy | final loss | trained | CPU s |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, cells in rows.items():

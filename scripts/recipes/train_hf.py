@@ -4,6 +4,8 @@ torchrun --nproc_per_node 8 train_hf.py --model_name_or_path DIR --data_path tra
     --output_dir OUT --bf16 True --deepspeed scripts/recipes/deepspeed/zero3.json [flags of TrainingArguments]
 
 ``DIR`` is what `llava-face enable` has switched on. The prompt is LLaVA 1.5's; another model has another ``pieces``.
+Samples with ``video`` (a file, or a folder of frames, below ``--image_folder``) go to LlavaOnevision and LlavaNextVideo,
+by ``--video_frames`` frames each. ``--stage favchat:qa`` trains what that stage of a stage file names.
 Started again with the same ``--output_dir`` it goes on from the last ``checkpoint-*`` there.
 """
 
@@ -29,12 +31,17 @@ from transformers import (
 )
 
 from llava_face_plugin.hosts.hf import FaceLossMixin
+from llava_face_plugin.stages import load_stages
+from llava_face_plugin.stages.hosts import apply
+from llava_face_plugin.video import read_uniform
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 IGNORED = -100
+PIXELS = ("pixel_values", "pixel_values_videos", "image_sizes")
+"""What processors make of images and videos: which of these depends on the family."""
 
 
 @dataclass
@@ -42,6 +49,8 @@ class Data:
     model_name_or_path: str
     data_path: str
     image_folder: str = "."
+    video_frames: int = 16
+    stage: str | None = None
 
 
 def pieces(conversations: list[dict[str, str]], end: str) -> Iterator[tuple[str, bool]]:
@@ -55,11 +64,11 @@ def pieces(conversations: list[dict[str, str]], end: str) -> Iterator[tuple[str,
 
 
 class Faces(Dataset):
-    """LLaVA's JSON: samples with or without ``image``, ``face_map`` and ``face_attributes``."""
+    """LLaVA's JSON: samples with or without ``image`` or ``video``, ``face_map`` and ``face_attributes``."""
 
-    def __init__(self, path: str, folder: str, processor: Any) -> None:
+    def __init__(self, path: str, folder: str, processor: Any, video_frames: int = 16) -> None:
         self.samples = json.loads(Path(path).read_text(encoding="utf-8"))
-        self.folder, self.processor = Path(folder), processor
+        self.folder, self.processor, self.video_frames = Path(folder), processor, video_frames
         knowledge = processor.face_config.knowledge
         self.vocabulary = knowledge.vocabulary if knowledge else ()
 
@@ -69,19 +78,27 @@ class Faces(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.samples[index]
         parts = list(pieces(sample["conversations"], self.processor.tokenizer.eos_token))
-        given: dict[str, Any] = {"text": ["".join(text for text, _ in parts)]}
-        if "image" in sample:
-            given["images"] = [Image.open(self.folder / sample["image"]).convert("RGB")]
-            face_map = sample.get("face_map")  # without one the processor asks face.segmentation.maps and .parser
-            given["segmentation_maps"] = [self.folder / face_map if face_map else None]
+        if "video" in sample:  # LLaVA's JSON says <image> for it
+            parts = [(text.replace("<image>", "<video>"), is_answer) for text, is_answer in parts]
+        given = {"text": ["".join(text for text, _ in parts)], **self.seen(sample)}
         made = self.processor(**given, return_offsets_mapping=True, return_tensors="pt")
-        item = {"input_ids": made["input_ids"][0], "labels": answers_only(made, parts)}
-        if "image" in sample:
-            item["pixel_values"] = made["pixel_values"]
-            if self.vocabulary:
-                known = sample.get("face_attributes", {})
-                item["face_attributes"] = [known.get(name, -1) for name in self.vocabulary]
-        return item
+        item = {name: made[name] for name in PIXELS if name in made}
+        if item and self.vocabulary:
+            known = sample.get("face_attributes", {})
+            item["face_attributes"] = [known.get(name, -1) for name in self.vocabulary]
+        return {"input_ids": made["input_ids"][0], "labels": answers_only(made, parts), **item}
+
+    def seen(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """What the processor is shown. Without a map of its own it asks face.segmentation.maps and .parser."""
+        if "video" in sample:
+            return {"videos": [read_uniform(self.folder / sample["video"], self.video_frames)]}
+        if "image" not in sample:
+            return {}
+        face_map = sample.get("face_map")
+        return {
+            "images": [Image.open(self.folder / sample["image"]).convert("RGB")],
+            "segmentation_maps": [self.folder / face_map if face_map else None],
+        }
 
 
 def answers_only(made: Any, parts: list[tuple[str, bool]]) -> torch.Tensor:
@@ -99,13 +116,13 @@ def answers_only(made: Any, parts: list[tuple[str, bool]]) -> torch.Tensor:
 
 
 class Collator:
-    """Pads a batch. One without any image gets a blank one that counts nowhere."""
+    """Pads a batch. One without any image or video gets a blank image that counts nowhere."""
 
     def __init__(self, processor: Any, attributes: int) -> None:
         self.processor, self.attributes = processor, attributes
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        if not any("pixel_values" in item for item in items):
+        if not any(name in item for item in items for name in PIXELS):
             items = [*items, self.blank()]
         ids = [item["input_ids"] for item in items]
         batch = {
@@ -113,10 +130,12 @@ class Collator:
             "labels": pad_sequence([item["labels"] for item in items], batch_first=True, padding_value=IGNORED),
             "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
         }
-        seen = [item for item in items if "pixel_values" in item]
-        channels = max(item["pixel_values"].shape[-3] for item in seen)
-        batch["pixel_values"] = torch.cat([with_map(item["pixel_values"], channels) for item in seen])
+        for name in PIXELS:
+            if values := [item[name] for item in items if name in item]:
+                batch[name] = joined(values) if name.startswith("pixel") else torch.cat(values)
         if self.attributes:
+            # Rows as the model has them: first of images, then of videos.
+            seen = [item for name in PIXELS[:2] for item in items if name in item]
             batch["face_attributes"] = torch.tensor([item["face_attributes"] for item in seen], dtype=torch.int8)
         return batch
 
@@ -128,15 +147,24 @@ class Collator:
         return {
             "input_ids": ids,
             "labels": torch.full_like(ids, IGNORED),
-            "pixel_values": made["pixel_values"],
+            **{name: made[name] for name in PIXELS if name in made},
             "face_attributes": [-1] * self.attributes,
         }
 
 
-def with_map(pixels: torch.Tensor, channels: int) -> torch.Tensor:
-    """(1, 3 or 4, H, W) with as many channels as the rest of the batch; 255 is "no map"."""
-    missing = channels - pixels.shape[-3]
-    return torch.cat([pixels, pixels.new_full((1, missing, *pixels.shape[-2:]), 255)], dim=1) if missing else pixels
+def joined(pixels: list[torch.Tensor]) -> torch.Tensor:
+    """(1, [tiles,] 3 or 4, H, W) each as one batch: with as many channels as the one that has most, for 255 is "no
+    map"; and with as many tiles, for those behind an image's own are not looked at."""
+    channels, tiles = (max(one.shape[at] for one in pixels) for at in (-3, 1))
+    out = []
+    for one in pixels:
+        missing = channels - one.shape[-3]
+        if missing:
+            one = torch.cat([one, one.new_full((*one.shape[:-3], missing, *one.shape[-2:]), 255)], dim=-3)
+        if one.ndim == 5 and one.shape[1] < tiles:
+            one = torch.cat([one, one.new_zeros(1, tiles - one.shape[1], *one.shape[2:])], dim=1)
+        out.append(one)
+    return torch.cat(out)
 
 
 class FaceTrainer(FaceLossMixin, Trainer):
@@ -150,9 +178,13 @@ def main() -> None:
     set_seed(arguments.seed)  # a fresh branch is drawn on every rank
     model = AutoModelForImageTextToText.from_pretrained(data.model_name_or_path, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(data.model_name_or_path)
-    model.model.vision_tower.requires_grad_(False)
+    if data.stage:
+        file, _, name = data.stage.rpartition(":")
+        apply(load_stages(file).stage(name), model)
+    else:
+        model.model.vision_tower.requires_grad_(False)
     model.config.use_cache = False
-    faces = Faces(data.data_path, data.image_folder, processor)
+    faces = Faces(data.data_path, data.image_folder, processor, data.video_frames)
     collator = Collator(processor, len(faces.vocabulary))
     trainer = FaceTrainer(model=model, args=arguments, train_dataset=faces, data_collator=collator)
     trainer.train(resume_from_checkpoint=any(Path(arguments.output_dir).glob("checkpoint-*")) or None)

@@ -13,7 +13,25 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.append(str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
 
 from bench_model import Bench
-from cases import DEFAULT, KNOWLEDGE, ON_OFF, SIZES, VANILLA, default_variant, variants, with_knowledge
+from cases import (
+    AGAIN,
+    DEFAULT,
+    FAVCHAT,
+    FAVCHAT_V6,
+    GROUPED,
+    KNOWLEDGE,
+    ON_OFF,
+    SIZES,
+    VANILLA,
+    Variant,
+    by_label,
+    comparisons,
+    default_variant,
+    facial_variants,
+    map_variants,
+    variants,
+    with_knowledge,
+)
 from flops import count, counted, llm_flops, llm_parameters, tower_flops, vision_config
 from measuring import WARM_UP, alternate, paired
 from report import goals
@@ -58,11 +76,10 @@ def test_7b_has_its_known_parameters() -> None:
 @pytest.mark.contract
 def test_counts_at_7b_equal_those_by_hand() -> None:
     pytest.importorskip("transformers")
-    by_label = {v.label: v for v in variants()}
-    known = with_knowledge(by_label[DEFAULT], 40)
+    known = with_knowledge(by_label(DEFAULT), 40)
     labels = [DEFAULT, "part-embedding, append pool 1", "part-embedding, append pool 2"]
     size = SIZES["7b"]
-    plain, default, append, pooled, aligned = counted(size, [VANILLA, *(by_label[n] for n in labels), known])
+    plain, default, append, pooled, aligned = counted(size, [VANILLA, *(by_label(n) for n in labels), known])
     assert (plain.forward_ratio, plain.training_ratio, plain.stage1_ratio, plain.weight_bytes) == (1, 1, 1, 0)
     # embed, norm, depthwise 3x3, widen, project, gate
     parameters = 80 * 256 + 2 * 256 + 10 * 256 + 257 * 512 + 513 * 4096 + 4096
@@ -79,10 +96,39 @@ def test_counts_at_7b_equal_those_by_hand() -> None:
 
 
 def test_every_registered_part_is_in_the_benchmark() -> None:
-    settings = [v.settings for v in variants() if v.settings is not None]
-    seen = [(s["segmentation"]["encoder"], s["fusion"]["type"]) for s in settings]
-    assert set(seen) == {(e, f) for e in ENCODERS for f in FUSIONS}
-    assert len({v.label for v in variants()}) == len(seen)
+    def pairs(chosen: list[Variant]) -> set[tuple[str | None, str]]:
+        settings = [v.settings for v in chosen if v.settings is not None]
+        return {(s["segmentation"]["encoder"], s["fusion"]["type"]) for s in settings}
+
+    alone = [name for name in FUSIONS if not FUSIONS[name].reads_taps]  # type: ignore[attr-defined]
+    assert pairs(map_variants()) == {(e, f) for e in ENCODERS for f in alone}
+    assert {(None, f) for f in FUSIONS} <= pairs(facial_variants())
+    assert len({v.label for v in variants()}) == len(variants())
+    assert all(v.facial for v in facial_variants()) and not any(v.facial for v in map_variants())
+
+
+def test_rows_choose_what_is_measured() -> None:
+    rows = {name: [pair.name for pair in comparisons(name)] for name in ("maps", "facial", "all")}
+    assert set(rows["maps"]) | set(rows["facial"]) == set(rows["all"])
+    assert set(rows["maps"]) & set(rows["facial"]) == {AGAIN.label}
+    assert ON_OFF in rows["maps"] and FAVCHAT in rows["facial"]
+
+
+@pytest.mark.contract
+def test_favchat_at_7b_equals_counts_by_hand() -> None:
+    pytest.importorskip("transformers")
+    size = SIZES["7b"]
+    dense, grouped = counted(size, [by_label(FAVCHAT), by_label(GROUPED)])
+    block = 2 * 197 * (4 * 768**2 + 2 * 768 * 3072) + 4 * 197**2 * 768  # 196 patches and the class token
+    encoder = 2 * 196 * 3 * 16**2 * 768 + 12 * block
+    router, expert = 2 * 576 * 4096 * 4, 2 * 576 * 2 * 4096 * 1024
+    assert dense.forward_flops == encoder + router + 4 * expert
+    assert grouped.forward_flops == encoder + router + 2 * expert
+    # Backward: the experts' weights and what is between their layers; z comes from frozen parts.
+    assert dense.training_flops == encoder + 2 * router + 4 * (expert + 3 * expert / 2)
+    assert grouped.training_flops == encoder + 2 * router + 2 * (expert + 3 * expert / 2)
+    assert dense.trained_parameters == 4 * (2 * 4096 * 1024 + 1024 + 4096) + 4 * 4096 + 4096
+    assert dense.frozen_parameters == 85_797_888 and dense.tokens == grouped.tokens == 0
 
 
 def test_paired_ratio_is_the_median_of_each_pair() -> None:
@@ -129,3 +175,14 @@ def test_a_face_step_runs_on_the_path_of_the_7b_size(tmp_path: Path, train: str)
     face = {name for name, _ in model.named_parameters() if "mm_projector.face." in name}
     assert face <= trained and not any("vision_tower" in name for name in trained)
     assert any("layers" in name for name in trained) == (train != "projector")
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("label", [GROUPED, FAVCHAT_V6])
+def test_a_step_with_a_facial_encoder_runs(tmp_path: Path, label: str) -> None:
+    pytest.importorskip("llava")
+    pytest.importorskip("sentencepiece")
+    bench = Bench(SIZES["tiny"], "cpu", "full", tmp_path)
+    bench.write_base()
+    wall, cpu = bench.stepper(by_label(label))()
+    assert wall > 0 and cpu > 0

@@ -45,6 +45,15 @@ def test_a_step_of_every_family_moves_the_branch(family: str) -> None:
     assert wall > 0 and cpu > 0
 
 
+@pytest.mark.parametrize("name", ["favchat", "grouped", "favchat-v6"])
+def test_a_step_with_a_facial_encoder_moves_the_branch(name: str) -> None:
+    bench, variant = bench_of("llava_onevision"), host_ratio.ON[name]
+    model = bench.load(variant)
+    model(**bench.batch(variant)).loss.backward()
+    gates = [p for n, p in model.named_parameters() if n.endswith("face.fusion.gate")]
+    assert len(gates) == 1 and gates[0].grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize(("train", "layers"), [("projector", False), ("lora", True)])
 def test_stages_train_what_they_say(train: str, layers: bool) -> None:
     model = bench_of("llava", train).load(VANILLA)
@@ -68,7 +77,7 @@ def test_off_on_and_off_again_take_turns(monkeypatch: pytest.MonkeyPatch) -> Non
 
             return step
 
-    found = host_ratio.measured(Stub(), rounds=3, memory=False)
+    found = host_ratio.measured(Stub(), ON, rounds=3, memory=False)
     assert order == [VANILLA.label, ON.label, AGAIN.label] * (host_ratio.WARM_UP + 3)
     assert (found["on / off"]["wall"]["ratio"], found["on / off"]["cpu"]["ratio"]) == (1.5, 4.0)
     assert found["off again / off"]["cpu"]["ratio"] == 1.5
@@ -94,7 +103,8 @@ def test_a_plan_is_close_to_a_real_step(tmp_path: Path, train: str, checkpointin
         pytest.importorskip("peft")
     import plan_check
 
-    for variant in (VANILLA, ON):
+    facial = [host_ratio.ON["favchat-v6" if checkpointing else "grouped"]] if train == "full" else []
+    for variant in (VANILLA, ON, *facial):
         case = plan_check.Case(variant, train, 4, checkpointing)
         bench = plan_check.bench_of(case, SIZES["tiny"], tmp_path)
         bench.write_base()

@@ -82,7 +82,9 @@ def test_nothing_is_said_where_there_is_nothing() -> None:
 
 @pytest.mark.contract
 def test_a_directory_is_healthy_until_its_weights_are_gone(tmp_path: Path) -> None:
-    pytest.importorskip("llava_face_plugin.hosts.hf", reason="transformers' own Llava classes", exc_type=ImportError)
+    transformers = pytest.importorskip("transformers")
+    if not hasattr(transformers, "LlavaOnevisionForConditionalGeneration"):
+        pytest.skip("this transformers has no Llava classes that face mode knows")
     weights = tmp_path / "farl.pth"
     weights.write_bytes(Path(tiny_farl()).read_bytes())
     folder = tmp_path / "model"

@@ -196,6 +196,7 @@ def test_images_and_videos_in_one_batch(root: Path, family: str) -> None:
     assert seen.rows == [[0] * TILES[0] + [3] * (TILES[1] + TILES[2]), [0] * FRAMES + [2] * FRAMES]
 
 
+@pytest.mark.skipif(transformers.__version__.startswith("4.55."), reason="upstream flattens such an image there")
 def test_onevision_does_not_cut_images_that_stand_beside_others(root: Path) -> None:
     model, inputs = model_of("llava_onevision", root), texts("llava_onevision", ("image",))
     two = torch.cat([torch.full((17,), IMAGE_TOKEN)] * 2)  # 16 patches and a newline each
@@ -305,7 +306,6 @@ def test_an_answer_is_generated_as_it_is_scored(root: Path) -> None:
     assert torch.equal(scored[:, start - 1 : -1].argmax(-1), out[:, start:])
 
 
-@pytest.mark.skipif(transformers.__version__.startswith("4.55."), reason="as on 4.57")
 def test_a_static_cache(root: Path) -> None:
     model, inputs = model_of("llava", root), asking(texts("llava"))
     options = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import torch
 
 from llava_face_plugin.model_files import read_config
 from llava_face_plugin.switch import enable
+from tests.core.standin import FUSION_BLOCKS, encoder_blocks
 from tests.hosts_next import next_assets, next_run
 from tests.hosts_next.conftest import Assets
 
@@ -63,14 +65,22 @@ def plain(assets: Assets, lm: str = "qwen", vision: str = "clip") -> Path:
 
 
 def switched_on(source: Path, out: Path, **settings: Any) -> Path:
-    """A linked copy with face mode and the drawn faces' knowledge; made once. ``encoder``, ``fusion``, ``own_vit``."""
-    segmentation = {"encoder": settings.get("encoder", "part-embedding")}
+    """A linked copy with face mode and the drawn faces' knowledge; made once. ``encoder``, ``fusion``, ``own_vit``.
+
+    Names as in ``tests.core.standin``. ``out``: LLaVA-NeXT takes a path with "moe" in it for a Mixture-of-Experts LLM's.
+    """
+    block = encoder_blocks(settings.get("encoder", "part-embedding"), width=16)
+    block["fusion"] = FUSION_BLOCKS[settings.get("fusion", "gated_add")]
     if "own_vit" in settings:
-        segmentation["vision_tower"] = str(settings["own_vit"])
-    block = {"segmentation": segmentation, "fusion": {"type": settings.get("fusion", "gated_add")}}
+        block["segmentation"]["vision_tower"] = str(settings["own_vit"])
     if not out.exists():
         enable(source, knowledge="made", settings=block, out=out)
     return out
+
+
+def named(*parts: str) -> str:
+    """A folder's name of an encoder, a fusion and so on."""
+    return re.sub(r"[^\w-]+", "-", "-".join(parts)).replace("moe", "experts")
 
 
 def load(path: Path, assets: Assets) -> Any:

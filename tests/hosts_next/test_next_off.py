@@ -74,6 +74,10 @@ STEP_0: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("qwen", "clip", {"encoder": "vit-palette", "fusion": "gated_add"}, KINDS),
     ("qwen", "clip", {"encoder": "vit-palette", "fusion": "channel"}, KINDS),
     ("vicuna", "clip", {"encoder": "part-embedding", "fusion": "gated_add"}, KINDS),
+    ("qwen", "clip", {"encoder": "facial", "fusion": "moe"}, KINDS),
+    ("vicuna", "clip", {"encoder": "part-embedding & facial-trained", "fusion": "moe/grouped"}, ("mixed",)),
+    ("qwen", "clip", {"encoder": "facial-trained", "fusion": "soft-gate"}, ("images", "video", "text")),
+    ("qwen", "clip", {"encoder": "part-embedding & facial", "fusion": "text-query"}, ("multi_image", "mixed")),
     ("qwen", "siglip", {"encoder": "vit-palette", "fusion": "gated_add"}, ("one_image", "text")),
     ("qwen", "siglip", {"encoder": "part-embedding", "fusion": "channel"}, ("video",)),
 ]
@@ -84,7 +88,7 @@ def test_step_0_equals_the_base_model(
     assets: Assets, lm: str, vision: str, settings: dict[str, Any], kinds: tuple[str, ...]
 ) -> None:
     path = next_models.plain(assets, lm, vision)
-    name = f"llava-on-{lm}-{vision}-{settings['encoder']}-{settings['fusion']}"
+    name = next_models.named("llava-on", lm, vision, settings["encoder"], settings["fusion"])
     base = next_models.load_model(path, assets)
     tokenizer, face, processor = next_models.load(next_models.switched_on(path, assets.root / name, **settings), assets)
     assert type(face).__name__ == type(base).__name__.replace("Llava", "LlavaFace")

@@ -1,4 +1,4 @@
-"""Fusions that read the prompt, on LLaVA-NeXT: tiles, videos and text-only samples are shown with their own question."""
+"""Fusions that read the prompt, on LLaVA-NeXT: tiles, videos and text-only samples have their own question."""
 
 from __future__ import annotations
 
@@ -176,3 +176,35 @@ def test_upstreams_training_reads_the_question(assets: Assets, lm: str) -> None:
     specials = unwrap(trainer.model).markup - {198}
     turns = {"<|im_start|>", "<|im_end|>"} if lm == "qwen" else set()
     assert {trainer.tokenizer.convert_ids_to_tokens(one) for one in specials} == turns
+
+
+class Words:
+    """A tokenizer of a few words, with the assistant's name in one token as in Qwen's and Llama 3's."""
+
+    additional_special_tokens_ids = (7, 8)
+
+    def __init__(self, *names: int) -> None:
+        self.names = list(names)
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        assert text == "assistant" and not add_special_tokens
+        return {"input_ids": self.names}
+
+    def convert_tokens_to_ids(self, words: list[str]) -> list[int]:
+        return [100 + len(word) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("template", "names", "expected"),
+    [
+        ("qwen_1_5", [9], {198, 7, 8, 9}),
+        ("qwen_1_5", [9, 10], {198, 7, 8}),
+        ("llava_llama_3", [9], {9, 117, 119, 110, 102}),  # 100 and the lengths of its five marks
+        ("v1", [9], set()),
+    ],
+)
+def test_markup(template: str, names: list[int], expected: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from llava import conversation
+
+    monkeypatch.setattr(conversation, "default_conversation", conversation.conv_templates[template])
+    assert markup_of(Words(*names)) == expected

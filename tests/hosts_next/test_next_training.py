@@ -15,6 +15,7 @@ import torch
 from llava_face_plugin.errors import FaceHostError
 from llava_face_plugin.hosts.llava.gate import unwrap
 from llava_face_plugin.labels import NO_MAP
+from tests.core.standin import watch_experts
 from tests.hosts_next import next_models, next_run
 from tests.hosts_next.conftest import Assets
 from tests.hosts_next.next_models import FACE
@@ -27,7 +28,7 @@ EXACT = {"bf16": False, "mm_tunable_parts": "mm_mlp_adapter,mm_language_model"}
 
 def base(assets: Assets, lm: str = "qwen", encoder: str = "part-embedding", fusion: str = "gated_add") -> Path:
     """The language model with face mode on, before any training."""
-    out = assets.root / f"face-{lm}-{encoder}-{fusion}"
+    out = assets.root / next_models.named("face", lm, encoder, fusion)
     return next_models.switched_on(getattr(assets, lm), out, encoder=encoder, fusion=fusion)
 
 
@@ -65,29 +66,37 @@ def face_weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "lm", "encoder"),
+    ("stage", "lm", "encoder", "fusion"),
     [
-        ("finetune", "qwen", "part-embedding"),
-        ("finetune", "vicuna", "vit-palette"),
-        ("stage1", "qwen", "vit-palette"),
-        ("stage1", "vicuna", "part-embedding"),
-        ("lora", "qwen", "part-embedding"),
-        ("lora", "vicuna", "vit-palette"),
+        ("finetune", "qwen", "part-embedding", "gated_add"),
+        ("finetune", "vicuna", "vit-palette", "gated_add"),
+        ("finetune", "qwen", "part-embedding & facial-trained", "moe"),
+        ("finetune", "vicuna", "facial", "text-query"),
+        ("stage1", "qwen", "vit-palette", "gated_add"),
+        ("stage1", "vicuna", "part-embedding", "gated_add"),
+        ("stage1", "vicuna", "facial", "moe/grouped"),
+        ("lora", "qwen", "part-embedding", "gated_add"),
+        ("lora", "vicuna", "vit-palette", "gated_add"),
+        ("lora", "qwen", "facial-trained", "soft-gate"),
     ],
 )
-def test_every_face_parameter_learns(assets: Assets, stage: str, lm: str, encoder: str) -> None:
+def test_every_face_parameter_learns(assets: Assets, stage: str, lm: str, encoder: str, fusion: str) -> None:
     gradients: list[dict[str, float]] = []
+    unused: list[set[str]] = []  # experts, of the step that follows
 
     def record(model: Any) -> None:
         for name, parameter in face_weights(model).items():
             assert parameter.requires_grad and parameter.grad is not None, name
         gradients.append({name: p.grad.float().norm().item() for name, p in face_weights(model).items()})
+        unused.append(watch_experts(model))
 
+    out = next_models.named("llava", stage, lm, encoder, fusion, "grad")
     all_samples = {"per_device_train_batch_size": 8, "max_steps": 2}
-    train(assets, base(assets, lm, encoder), f"llava-{stage}-{lm}-{encoder}-grad", stage, on_step=record, **all_samples)
+    train(assets, base(assets, lm, encoder, fusion), out, stage, on_step=record, **all_samples)
     assert gradients[-1] and all(math.isfinite(norm) for norms in gradients for norm in norms.values())
-    # The state for samples without a map learns only where a sample has none.
-    assert [name for name, norm in gradients[-1].items() if norm == 0.0 and "no_map" not in name] == []
+    # The state for samples without a map learns only where a sample has none, an expert where a patch has chosen it.
+    silent = [name for name, norm in gradients[-1].items() if norm == 0.0]
+    assert [name for name in silent if not any(part in name for part in ("no_map", *unused[-2]))] == []
 
 
 @pytest.mark.parametrize(
@@ -96,13 +105,15 @@ def test_every_face_parameter_learns(assets: Assets, stage: str, lm: str, encode
         ("qwen", "part-embedding", "gated_add", "mixed"),
         ("qwen", "vit-palette", "channel", "video"),
         ("vicuna", "part-embedding", "channel", "multi_image"),
+        ("qwen", "part-embedding & facial-trained", "moe", "mixed"),
+        ("vicuna", "facial", "text-query", "multi_image"),
     ],
 )
 def test_finetuned_weights_are_saved_and_reloaded(
     assets: Assets, lm: str, encoder: str, fusion: str, data: str
 ) -> None:
     source = base(assets, lm, encoder, fusion)
-    trainer, out = train(assets, source, f"llava-ft-{lm}-{encoder}-{fusion}", data=data, **EXACT)
+    trainer, out = train(assets, source, next_models.named("llava-ft", lm, encoder, fusion), data=data, **EXACT)
     trained = trainer.model.eval()
     saved = next_models.config(out)
     assert saved["mm_projector_type"] == "face+mlp2x_gelu"
@@ -136,14 +147,18 @@ def test_siglip_trains_on_images_and_video(assets: Assets, tmp_path: Path) -> No
     assert torch.equal(logits(trained, inputs), logits(again, inputs))
 
 
-@pytest.mark.parametrize("lm", ["qwen", "vicuna"])
-def test_lora_is_merged_by_upstreams_loader(assets: Assets, lm: str) -> None:
+@pytest.mark.parametrize(
+    ("lm", "encoder", "fusion"),
+    [("qwen", "part-embedding", "gated_add"), ("vicuna", "part-embedding", "gated_add"), ("qwen", "facial", "moe")],
+)
+def test_lora_is_merged_by_upstreams_loader(assets: Assets, lm: str, encoder: str, fusion: str) -> None:
     """Upstream takes every LoRA that is no Mistral for a Llama's (builder.py:85): face mode loads a Qwen2's as one."""
     from llava.model.builder import load_pretrained_model
 
     # From a LLaVA checkpoint, for upstream's LoRA does not save image_newline.
-    source = next_models.switched_on(next_models.plain(assets, lm), assets.root / f"llava-on-{lm}-checkpoint")
-    trainer, out = train(assets, source, f"llava-{lm}-lora", "lora")
+    on = assets.root / next_models.named("llava-on", lm, encoder, fusion, "checkpoint")
+    source = next_models.switched_on(next_models.plain(assets, lm), on, encoder=encoder, fusion=fusion)
+    trainer, out = train(assets, source, next_models.named("llava", lm, encoder, "lora"), "lora")
     trained = unwrap(trainer.model).eval()
     tokenizer, merged, processor, _ = load_pretrained_model(
         str(out), str(source), out.name, device_map="auto", attn_implementation="sdpa"
@@ -174,21 +189,22 @@ def test_a_lora_of_a_plain_language_model_gets_its_tower(assets: Assets, caplog:
     assert "no image_newline" in caplog.text and not bool(merged.get_model().image_newline.any())
 
 
-def test_stage_1_carries_the_branch_into_stage_2(assets: Assets) -> None:
-    source = base(assets)
-    _, first = train(assets, source, "llava-qwen-stage1", "stage1")
+@pytest.mark.parametrize(("encoder", "fusion"), [("part-embedding", "gated_add"), ("facial-trained", "moe")])
+def test_stage_1_carries_the_branch_into_stage_2(assets: Assets, encoder: str, fusion: str) -> None:
+    source = base(assets, "qwen", encoder, fusion)
+    _, first = train(assets, source, f"llava-qwen-{encoder}-stage1", "stage1")
     adapter = torch.load(first / "mm_projector.bin", weights_only=True)
     assert any(FACE in name for name in adapter)
     assert next_models.config(first)["mm_projector_type"] == "face+mlp2x_gelu"
     trainer, second = train(
-        assets, source, "llava-qwen-stage2", max_steps=1, learning_rate=0.0, **EXACT,
+        assets, source, f"llava-qwen-{encoder}-stage2", max_steps=1, learning_rate=0.0, **EXACT,
         pretrain_mm_mlp_adapter=first / "mm_projector.bin",
     )  # fmt: skip
     trained = dict(trainer.model.named_parameters())
     for name, value in adapter.items():
         assert torch.equal(value.float(), trained[name].float()), name
     # ... and a third stage goes on from the saved checkpoint, as finetune_onevision.sh does.
-    again, _ = train(assets, second, "llava-qwen-stage3", max_steps=1, learning_rate=0.0, **EXACT)
+    again, _ = train(assets, second, f"llava-qwen-{encoder}-stage3", max_steps=1, learning_rate=0.0, **EXACT)
     for name, value in face_weights(trainer.model).items():
         assert torch.equal(value, face_weights(again.model)[name]), name
 
@@ -235,11 +251,17 @@ def test_loss_parts_and_gradients_do_not_change_with_accumulation(assets: Assets
             assert torch.allclose(gradients[steps][name], gradient, rtol=1e-3, atol=1e-6), (steps, name)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "fusion"), [("part-embedding", "gated_add"), ("part-embedding & facial-trained", "moe")]
+)
 @pytest.mark.parametrize("kind", ["text", "no_labels", "no_maps"])
-def test_batches_that_lack_something_are_finite_and_connected(assets: Assets, kind: str) -> None:
+def test_batches_that_lack_something_are_finite_and_connected(
+    assets: Assets, kind: str, encoder: str, fusion: str
+) -> None:
     path = next_models.plain(assets)
+    on = assets.root / next_models.named("llava-on-qwen", encoder, fusion, "checkpoint")
     tokenizer, model, processor = next_models.load(
-        next_models.switched_on(path, assets.root / "llava-on-qwen-checkpoint"), assets
+        next_models.switched_on(path, on, encoder=encoder, fusion=fusion), assets
     )
     data = "text" if kind == "text" else "mixed"
     inputs = next_models.batch(model.train(), tokenizer, processor, assets.data / f"{data}.json")
@@ -251,11 +273,11 @@ def test_batches_that_lack_something_are_finite_and_connected(assets: Assets, ki
     output.loss.backward()
     for name, parameter in face_weights(model).items():
         assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
-    if kind != "no_maps":  # gates are closed, and nothing is known: L_lm alone
-        parts = model.pop_loss_parts()
-        assert parts["loss_bce"].item() == 0.0 and parts["loss_logic"].item() == 0.0
-        expected = next_models.load_model(path, assets)(**next_models.plain_inputs(inputs))
-        assert output.loss.item() == pytest.approx(expected.loss.item(), abs=1e-6)
+    if kind != "no_maps":  # gates are closed, and nothing is known: L_lm, and the balance of the experts
+        parts = {name: value.item() for name, value in model.pop_loss_parts().items()}
+        assert parts["loss_bce"] == 0.0 and parts["loss_logic"] == 0.0
+        expected = next_models.load_model(path, assets)(**next_models.plain_inputs(inputs)).loss.item()
+        assert output.loss.item() == pytest.approx(expected + 0.01 * parts.get("loss_balance", 0.0), abs=1e-6)
 
 
 def test_data_may_be_a_yaml_list_of_files(assets: Assets, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from planned_shapes import HIDDEN, INTERMEDIATE, LAYERS, PATCHES, VISION_HIDDEN, VOCABULARY, small, work
 
+from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.errors import FaceConfigError
 from llava_face_plugin.planning import skeleton as parts
 from llava_face_plugin.planning.catalogue import MODELS
@@ -16,6 +17,7 @@ from llava_face_plugin.planning.face import of_preset
 from llava_face_plugin.planning.skeleton import Skeleton
 from llava_face_plugin.planning.tokens import Visual
 from llava_face_plugin.planning.tracing import BACKWARD, GRADIENTS, LiveBytes, trace
+from llava_face_plugin.planning.work import Work
 
 pytest.importorskip("transformers")
 
@@ -49,8 +51,10 @@ def test_living_bytes_by_hand() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("preset", [None, "light", "faceinsight"])
 def test_shapes_alone_take_what_real_tensors_take(changes: dict[str, Any], preset: str | None) -> None:
-    face = None if preset is None else of_preset(preset)
-    asked = work(**changes)
+    check_against_real_tensors(work(**changes), None if preset is None else of_preset(preset))
+
+
+def check_against_real_tensors(asked: Work, face: FaceConfig | None) -> None:
     live = LiveBytes()
     made = Skeleton(small(), asked, face)
     for module in made.modules().values():

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import re
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,10 @@ def start_of(root: Path, encoder: str, fusion: str) -> Path:
     if not plain.exists():
         runpy.run_path(str(REPO / "scripts" / "recipes" / "tiny_hf.py"))["build"](plain)
     folder = root / f"{encoder}+{fusion}".replace("/", "-")
-    settings = {**encoder_blocks(encoder, width=16), "fusion": FUSION_BLOCKS[fusion], "knowledge": {"hidden": 16}}
+    joined = dict(FUSION_BLOCKS[fusion])
+    if joined["type"] == "moe":
+        joined["experts"] = 8  # more than the patches of a blank image choose
+    settings = {**encoder_blocks(encoder, width=16), "fusion": joined, "knowledge": {"hidden": 16}}
     enable(plain, preset="light", knowledge="made", settings=settings, out=folder / "switched-on")
     model = AutoModelForImageTextToText.from_pretrained(folder / "switched-on")
     random = torch.Generator().manual_seed(5)
@@ -74,6 +78,8 @@ def start_of(root: Path, encoder: str, fusion: str) -> Path:
         for name, parameter in model.named_parameters():
             if "multi_modal_projector.face." in name:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=random))
+                if re.search(r"norm\w*\.weight$", name):  # else what goes through several is too small for a gradient
+                    parameter.add_(1.0)
     model.save_pretrained(folder / "start")
     AutoProcessor.from_pretrained(folder / "switched-on").save_pretrained(folder / "start")
     return folder / "start"

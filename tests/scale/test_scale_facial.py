@@ -35,12 +35,16 @@ def balance(run: Trained) -> list[float]:
 
 
 def check(runs: Runs, way: str) -> Trained:
+    """Losses and weights are those of one process; every parameter moved, but for experts that lacked a patch at times."""
     expected, found = one(runs), runs(way, **STRICT)
     assert found.losses == pytest.approx(expected.losses, abs=2e-3)
     before = load_file(runs.start / "model.safetensors")
+    unused = set.union(*(left for rank in found.ranks for left in rank["unused"]))
     for rank in found.ranks:
         assert_close(rank["face"], expected.face, atol=1e-4)
-        assert all(not torch.equal(value, of(before, name)) for name, value in rank["face"].items())
+        still = [name for name, value in rank["face"].items() if torch.equal(value, of(before, name))]
+        # What moves the weights of a query's norm is here below float32's resolution at 1.
+        assert [name for name in still if not any(part in name for part in ("norm_query.weight", *unused))] == []
     return found
 
 
@@ -63,7 +67,6 @@ def test_so_does_every_other_form(runs_of: RunsOf, form: tuple[str, str], way: s
 @pytest.mark.parametrize("way", ZERO)
 @pytest.mark.parametrize("form", [GROUPED, ("part-embedding & facial", "text-query")], ids="+".join)
 def test_saved_and_resumed(runs_of: RunsOf, probe: Path, form: tuple[str, str], way: str) -> None:
-    """Where the other ranks' way saves is the same folder, so that each resumes from the first half of its own run."""
     runs = runs_of(*form)
     whole = runs(way, **STRICT)
     for rank in whole.ranks:
@@ -101,8 +104,8 @@ def test_a_fresh_branch_starts_from_the_facial_weights_on_every_rank(runs_of: Ru
         own = {name.partition(".facial.vit.")[2]: value for name, value in rank["face"].items() if ".vit." in name}
         assert own.keys() == expected.keys() and all(torch.equal(own[name], expected[name]) for name in own)
         assert_close(rank["face"], found.face, atol=0.0)
-        assert not of_gate(rank["face"]).any()
+        assert not gate_of(rank["face"]).any()
 
 
-def of_gate(face: dict[str, torch.Tensor]) -> torch.Tensor:
+def gate_of(face: dict[str, torch.Tensor]) -> torch.Tensor:
     return next(value for name, value in face.items() if name.endswith("fusion.gate"))

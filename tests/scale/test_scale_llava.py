@@ -57,6 +57,20 @@ def train(ranks: Ranks, root: Path, faces: Path) -> Callable[..., Path]:
     return run
 
 
+@pytest.fixture(scope="session")
+def facial_start(train: Callable[..., Path], root: Path) -> Path:
+    """A checkpoint with a trained facial encoder and grouped experts, balanced over images, its gates a little open."""
+    from llava_face_plugin.switch import enable
+    from tests.core.standin import FUSION_BLOCKS, encoder_blocks
+
+    settings = {
+        **encoder_blocks("part-embedding & facial-trained", width=16), "fusion": FUSION_BLOCKS["moe/grouped"],
+        "knowledge": {"hidden": 16},
+    }  # fmt: skip
+    enable(root / "vicuna", preset="light", knowledge="made", settings=settings, out=root / "vicuna-facial")
+    return train("facial-start", world=1, save_strategy="no", model_name_or_path=root / "vicuna-facial")
+
+
 def check_trained(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], atol: float) -> None:
     face = [name for name in expected if FACE in name]
     assert found.keys() == expected.keys() and len(face) > 10
@@ -96,3 +110,43 @@ def test_upstreams_fsdp_flags(train: Callable[..., Path], root: Path) -> None:
     # Under FSDP upstream keeps its tower out of the model: it is not saved, and loads from its own path as ever.
     assert all(".vision_tower." in name for name in expected.keys() - found.keys())
     check_trained(found, {name: expected[name] for name in expected if ".vision_tower." not in name}, atol=1e-4)
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("way", ["ddp", "zero2", "zero3"])
+def test_a_facial_encoder_and_experts_train_as_in_one_process(
+    train: Callable[..., Path], root: Path, facial_start: Path, way: str
+) -> None:
+    """The texts alone get upstream's blank images, so that a rank whose batch has no face sees those."""
+    shared = {"model_name_or_path": facial_start, "save_strategy": "no"}
+    if not (root / "llava-facial-one").exists():
+        train("facial-one", world=1, gradient_accumulation_steps=2, **shared)
+    strict = {"ddp_find_unused_parameters": False} if way == "ddp" else flags_of(way, root)
+    found = train(f"facial-{way}", **shared, **strict)
+    trained = load_file(found / "model.safetensors")
+    check_trained(trained, load_file(root / "llava-facial-one" / "model.safetensors"), atol=1e-4)
+    before = load_file(facial_start / "model.safetensors")
+    assert all(not torch.equal(before[name], value) for name, value in trained.items() if ".facial.vit." in name)
+    losses = [
+        [{key: entry[key] for key in ("loss", "loss_balance", "loss_bce")} for entry in logged(out)]
+        for out in (found, root / "llava-facial-one")
+    ]
+    assert len(losses[0]) == 4 and losses[0] == [pytest.approx(entry, abs=2e-3) for entry in losses[1]]
+
+
+def logged(out: Path) -> list[dict[str, Any]]:
+    history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    return [entry for entry in history if "loss" in entry]
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("way", ["zero2", "zero3"])
+def test_a_facial_encoder_and_experts_resume(
+    train: Callable[..., Path], root: Path, facial_start: Path, way: str
+) -> None:
+    flags = {"model_name_or_path": facial_start, **flags_of(way, root)}
+    whole = train(f"facial-{way}-whole", **flags)
+    stopped = root / f"llava-facial-{way}-stopped"
+    shutil.copytree(whole / "checkpoint-2", stopped / "checkpoint-2")
+    train(f"facial-{way}-stopped", **flags)
+    check_trained(load_file(stopped / "model.safetensors"), load_file(whole / "model.safetensors"), atol=1e-6)

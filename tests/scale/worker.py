@@ -65,8 +65,10 @@ class Trainer(train_hf.FaceTrainer):
     unused: list[set[str]]
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.__dict__.setdefault("unused", []).append(watch_experts(self.model))
-        return super().training_step(model, *args, **kwargs)
+        unused = watch_experts(self.model)
+        loss = super().training_step(model, *args, **kwargs)
+        self.__dict__.setdefault("unused", []).append(set(unused))
+        return loss
 
     def _get_train_sampler(self, *args: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)

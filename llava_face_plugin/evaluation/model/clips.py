@@ -10,7 +10,7 @@ import numpy as np
 from ...data.datasets._clips import VIDEOS
 from ...errors import FaceDataError
 from ...parsing.detectors.base import Detector
-from ...video import Sampling, read_frames
+from ...video import Sampling, read_frames, read_uniform
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,13 @@ class Clips:
     """Finds faces; needed for sampling ``face``."""
 
     def read(self, path: Path) -> np.ndarray:
-        """(F, H, W, 3) uint8 RGB. ``uniform``: the ``n`` frames that lmms-eval's ``llava_hf`` takes, also of a clip of
-        fewer, which shows some twice. Otherwise F is ``n`` at most.
+        """(F, H, W, 3) uint8 RGB. ``uniform``: always ``n`` frames, those of ``read_uniform``; else ``n`` at most.
 
         Raises ``FaceDataError`` for a clip that cannot be read, ``FaceHostError`` without PyAV and OpenCV.
         """
-        pixels = read_frames(path, self.sampling, self.detector).pixels
-        if self.sampling.kind != "uniform":
-            return pixels
-        # Of a clip with n frames or more these are all that were read, in order.
-        return pixels[np.linspace(0, len(pixels) - 1, self.sampling.n, dtype=int)]
+        if self.sampling.kind == "uniform":
+            return read_uniform(path, self.sampling.n)
+        return read_frames(path, self.sampling, self.detector).pixels
 
     def key(self, path: Path) -> str:
         """The same for the same frames of the same file. Raises ``FaceDataError`` if there is none.

@@ -46,7 +46,8 @@ class Engine:
         self.asked_again = 0
         """Answers that were so close to a tie that ``generate`` decided them."""
         self.one_by_one = 0
-        """Answers that went to ``generate`` at once: sampling, beams, overlong prompts."""
+        """Answers that went to ``generate`` at once: sampling, beams, overlong prompts, images that are read with the
+        question."""
 
     def answer(self, questions: Sequence[Question], done: Callable[[int], object] = lambda count: None) -> list[Answer]:
         """One answer a question. ``done`` is told how many more questions are answered.
@@ -69,9 +70,10 @@ class Engine:
         return [answers[index] for index in range(len(questions))]
 
     def _batches(self, question: Question, ids: tuple[int, ...]) -> bool:
-        """Whether our decoding applies: greedy, and a token of text at the end to decode from."""
+        """Whether our decoding applies: greedy, images that questions can share, and text at the end to decode from."""
         greedy = question.generation.greedy and self.host.plain_greedy
-        return greedy and not self.arguments.exact and ids[-1:] not in ((), (IMAGE,))
+        shared = not (self.host.reads_prompt and question.images)
+        return greedy and shared and not self.arguments.exact and ids[-1:] not in ((), (IMAGE,))
 
     def _tokenized(self, question: Question) -> tuple[int, ...]:
         ids = tuple(self.host.tokenize(question.prompt))

@@ -27,6 +27,9 @@ HOSTS = ("host_llava_v1", "host_transformers")
 IMAGE = -1
 """In the token ids of a prompt: here the next image goes."""
 
+PROMPT_NOTE = "its fusion reads each image with the question: nothing is shared between questions"
+"""What ``Host.notes`` says where ``reads_prompt``."""
+
 Visual = Image.Image | np.ndarray
 """An image, or a video as (frames, H, W, 3) uint8 RGB."""
 
@@ -51,8 +54,11 @@ class Host(Protocol):
     plain_greedy: bool
     """False if the checkpoint's generation_config changes greedy decoding: then only ``generate`` is right."""
 
+    reads_prompt: bool
+    """Whether an image's visual tokens depend on the question: then only ``generate`` is right."""
+
     def visual(self, images: Sequence[Any]) -> list[Tensor]:
-        """RGB images, and videos where the host reads them -> visual tokens of each, (P, D)."""
+        """RGB images, and videos where the host reads them -> visual tokens of each, (P, D), of no question."""
 
     def embed(self, ids: Tensor) -> Tensor:
         """(...) int64 -> (..., D)."""

@@ -18,7 +18,7 @@ from ...hosts.llava_v1.load import load_llava
 from ...model_files import read_config
 from .arguments import Arguments
 from .caches import starts_with_bos
-from .host import IMAGE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
+from .host import IMAGE, PROMPT_NOTE, Host, Message, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
 from .host_transformers import PLACE, flat
 from .questions import content_key
 
@@ -67,6 +67,7 @@ class LlavaV1:
         self.limit = min(longest_prompt(model.config), longest or 1 << 60)
         self.reads_video = False
         self.face = bool(getattr(type(model), "is_face_model", False))
+        self.reads_prompt = self.face and model.get_model().mm_projector.face.reads_prompt
         self._has_map: dict[str, bool] = {}
 
     @torch.inference_mode()
@@ -139,10 +140,11 @@ class LlavaV1:
         return output[0, int(starts_with_bos()) :].tolist(), len(ids) + patches
 
     def notes(self) -> list[str]:
-        if not self._has_map:
-            return []
-        seen, with_map = len(self._has_map), sum(self._has_map.values())
-        return [f"face maps so far: {with_map} of {seen} images; {seen - with_map} had none"]
+        notes = [PROMPT_NOTE] if self.reads_prompt else []
+        if self._has_map:
+            seen, with_map = len(self._has_map), sum(self._has_map.values())
+            notes.append(f"face maps so far: {with_map} of {seen} images; {seen - with_map} had none")
+        return notes
 
 
 def _check(where: Path, config: Mapping[str, Any], base: str | None) -> None:

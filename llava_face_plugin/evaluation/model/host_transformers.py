@@ -18,7 +18,18 @@ from ...errors import FaceHostError
 from ...model_files import read_config
 from .arguments import Arguments
 from .caches import release
-from .host import IMAGE, Host, Message, Visual, decodes_plainly, dtype_for, eight_bit, eos_of, longest_prompt
+from .host import (
+    IMAGE,
+    PROMPT_NOTE,
+    Host,
+    Message,
+    Visual,
+    decodes_plainly,
+    dtype_for,
+    eight_bit,
+    eos_of,
+    longest_prompt,
+)
 
 PLACE, VIDEO_PLACE = "<image>", "<video>"
 
@@ -81,6 +92,7 @@ class TransformersLlava:
         self.plain_greedy = decodes_plainly(model.generation_config)
         self.limit = longest_prompt(model.config.text_config)
         self.reads_video = hasattr(processor, "video_processor")
+        self.reads_prompt = getattr(model.model, "reads_prompt", False)  # upstream's own classes do not have it
         self._places = {self.tokenizer.convert_tokens_to_ids(place) for place in self._marks}
 
     @property
@@ -166,7 +178,7 @@ class TransformersLlava:
         return output[0, length:].tolist(), length
 
     def notes(self) -> list[str]:
-        return []
+        return [PROMPT_NOTE] if self.reads_prompt else []
 
 
 def flat(content: str | Sequence[Mapping[str, Any]]) -> str:

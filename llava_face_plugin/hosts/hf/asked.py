@@ -7,7 +7,7 @@ order, and must come out even.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,7 +70,7 @@ class FaceAsked:
         videos, frames = pixels.shape[:2]
         return self._prompt(self.config.video_token_id, lambda total: _equal(total, videos), [frames] * videos)
 
-    def _prompt(self, place: int, lengths: Any, repeats: Sequence[int]) -> Prompt | None:
+    def _prompt(self, place: int, lengths: Callable[[int], list[int]], repeats: Sequence[int]) -> Prompt | None:
         """``lengths``: places in all -> those of each visual; ``repeats``: tiles or frames of each."""
         assert self._texts is not None
         rows: list[int] = []
