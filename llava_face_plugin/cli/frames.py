@@ -1,4 +1,4 @@
-"""``llava-face frames``: clips as folders of frames, cut to the face or whole, for training scripts that know neither."""
+"""``llava-face frames``: clips as folders of frames, cut to the face or whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def frames(
-    source: Annotated[Path, typer.Argument(help="A LLaVA JSON whose samples have `video`, or a folder of video files.")],
+    source: Annotated[
+        Path, typer.Argument(help="A LLaVA JSON whose samples have `video`, or a folder of video files.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the frames and the JSON: the new --video_folder.")],
     video_folder: Annotated[Path | None, typer.Option(help="The folder that the JSON's paths are below.")] = None,
     sampling: Annotated[str, typer.Option(help="uniform:N, fps:RATE:N or face:N.")] = "uniform:16",
@@ -39,6 +41,9 @@ def frames(
         Path | None, typer.Option(help="index.json or store with the frames' maps: they are cut likewise.")
     ] = None,
     device: Annotated[str, typer.Option(help="torch device of the detector.")] = "cpu",
+    shard: Annotated[
+        str, typer.Option(help="i/n: only each n-th clip; then once without it, for the JSON and index.")
+    ] = "1/1",
 ) -> None:
     """Take frames out of clips, by default cut to the face, and rewrite their JSON. Run it again to go on."""
     import torch
@@ -51,6 +56,8 @@ def frames(
     options = Options(Sampling.parse(sampling), crop, side, pad, least_seen, rate, mp4)
     samples = None if source.is_dir() else read_samples(source)
     clips = _in_folder(source) if samples is None else _in_json(source, samples, video_folder)
+    number, shards = _shard(shard)
+    clips = dict(list(clips.items())[number - 1 :: shards])
     finds = maps_of = None
     if detector is not None:
         finds = detector_of(detector, str(detector_path) if detector_path else None, model=detector_model,
@@ -65,10 +72,19 @@ def frames(
     except KeyboardInterrupt:
         typer.echo("stopped; what is finished is kept: the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-    if samples is not None:
+    if samples is not None and shards == 1:
         rewrite_json(samples, written, out / source.name, outcome)
     _print(outcome, len(clips))
-    raise typer.Exit(0 if written else 1)
+    raise typer.Exit(0 if written or not clips else 1)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from ..errors import FaceConfigError
+
+    parts = text.split("/")
+    if len(parts) != 2 or not all(p.isdigit() for p in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise FaceConfigError(f"--shard: expected i/n with i from 1 to n, such as 1/8, got {text!r}")
+    return int(parts[0]), int(parts[1])
 
 
 def _in_json(path: Path, samples: list[Any], folder: Path | None) -> dict[str, Path]:

@@ -47,8 +47,8 @@ app = _App(
     pretty_exceptions_enable=False,
 )
 for command in (
-    switch, doctor, adapter, convert, prepare, frames, stages, knowledge, segment, maps, overlay, plan, attributes, tasks,
-    evaluate, tiny_model,
+    switch, doctor, adapter, convert, prepare, frames, stages, knowledge, segment, maps, overlay, plan, attributes,
+    tasks, evaluate, tiny_model,
 ):  # fmt: skip
     command.register(app)
 

@@ -90,6 +90,7 @@ def _snippet(stage: Stage, model_dir: Path | str) -> str:
     said = "\n    ".join(f'r"{pattern}",' for pattern in patterns(stage))
     rate = f"learning_rate={stage.learning_rate:g}, num_train_epochs={stage.epochs:g}"
     return f"""# Stage {stage.name}: trains {", ".join(stage.trainable)}. For a training script of yours; {rate}.
+# scripts/recipes/train_hf.py does it with --stage {{file}}:{stage.name}.
 # The same as: llava_face_plugin.stages.hosts.apply(load_stages("{{file}}").stage("{stage.name}"), model)
 import re
 

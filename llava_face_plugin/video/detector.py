@@ -18,7 +18,7 @@ def detector_of(
     min_score: float | None = None,
     device: torch.device | None = None,
 ) -> Detector:
-    """``yunet`` (``path``: its ONNX file), ``retinaface`` (``model``: which) or ``assume_cropped``: see ``ParserConfig``.
+    """``yunet`` (``path``: its ONNX file), ``retinaface`` (``model``: which) or ``assume_cropped`` (``ParserConfig``).
 
     Raises ``FaceConfigError`` for settings that are none, ``FaceDataError`` for files that are missing or damaged, and
     ``FaceHostError`` for a package that is not there.

@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int], None]
 class Options:
     """What is made of each clip."""
 
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     crop: bool = True
     """Cut to the face that is followed; else whole frames."""
     side: int = SIDE
@@ -98,7 +98,7 @@ def rewrite_clips(
     if detector is None and (options.crop or options.sampling.kind == "face"):
         raise FaceConfigError("frames: crops and sampling 'face' need a detector")
     if maps is not None and options.mp4:
-        raise FaceConfigError("frames: an mp4 is lossy, so that no map is found for its frames: write folders of frames")
+        raise FaceConfigError("frames: an mp4 is lossy, so that no map is found for its frames; leave --mp4 out")
     places = {name: _place(name, options.mp4) for name in clips}
     _check_places(places)
     _check_settings(out, options, detector, maps)

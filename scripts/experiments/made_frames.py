@@ -57,7 +57,7 @@ class Stills(NamedTuple):
 
 
 def clips_of(kind: str, total: int, seed: int, frames: int, cache: Path) -> Clips:
-    """``total`` clips of that kind, both events equally often, as ``llava-face prepare made-video --seed`` draws them."""
+    """``total`` clips of that kind, both events equally often, as ``llava-face prepare made-video`` draws them."""
 
     def draw() -> Clips:
         planned = [clip for clip in plan_clips(total * len(KINDS), seed, frames) if clip.kind.name == kind]

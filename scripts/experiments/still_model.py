@@ -17,7 +17,7 @@ from transformers import (
 
 from llava_face_plugin.tiny import build_tiny
 
-RECIPE = Recipe(layers=2, vision_layers=3, side=64, patch=16, expert=128, steps=400, batch=32, rate=3e-3)
+RECIPE = Recipe(layers=2, vision_layers=3, side=64, patch=16, expert=128, steps=400, batch=64, rate=2e-3)
 TOKENS = (RECIPE.side // RECIPE.patch) ** 2
 
 

@@ -13,7 +13,7 @@ from training import IMAGE_TOKEN
 
 from llava_face_plugin.labels import prompt_of
 
-CELEBA = ("Male", "Smiling", "Eyeglasses", "Wearing_Hat", "Bangs", "Blond_Hair", "No_Beard")
+CELEBA = ("Male", "Smiling", "Bangs", "Blond_Hair", "No_Beard")
 IGNORED = -100
 AGES = (0, 0, 0, 1, 1, 2, 2, 2, 2)
 """Of FairFace's nine age groups: under 20, 20 to 39, 40 and above."""

@@ -41,6 +41,8 @@ CELEBA_HELD_OUT = 500
 FAIRFACE_TRAIN = 4_000
 """The first of its train images that are there."""
 FACIAL_SIDE, TAPS = 48, [1, 3, 5]
+WARM_UP = 0.1
+"""Share of the steps."""
 
 app = typer.Typer(add_completion=False)
 
@@ -93,7 +95,7 @@ def train(model: Any, task: Task, recipe: Recipe, seed: int) -> list[float]:
     """Trains everything but tower and facial encoder; returns the loss of each step. Padding comes last: no mask."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, recipe.steps, pct_start=recipe.warmup)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, recipe.steps, pct_start=WARM_UP)
     draws, losses = Draws(task, seed), []
     model.train()
     for _ in range(recipe.steps):

@@ -49,6 +49,5 @@ def spread(values: Sequence[float]) -> str:
         return ""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return (
-        f"{statistics.mean(values):.3f} ± {deviation:.3f} "
-        f"({min(values):.3f} to {max(values):.3f}; n = {len(values)})"
+        f"{statistics.mean(values):.3f} ± {deviation:.3f} ({min(values):.3f} to {max(values):.3f}; n = {len(values)})"
     )

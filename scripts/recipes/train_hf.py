@@ -4,7 +4,7 @@ torchrun --nproc_per_node 8 train_hf.py --model_name_or_path DIR --data_path tra
     --output_dir OUT --bf16 True --deepspeed scripts/recipes/deepspeed/zero3.json [flags of TrainingArguments]
 
 ``DIR`` is what `llava-face enable` has switched on. The prompt is LLaVA 1.5's; another model has another ``pieces``.
-Samples with ``video`` (a file, or a folder of frames, below ``--image_folder``) go to LlavaOnevision and LlavaNextVideo,
+Samples with ``video`` (a file, or a folder of frames, below ``--image_folder``) go to LlavaOnevision and LlavaNextVideo
 by ``--video_frames`` frames each. ``--stage favchat:qa`` trains what that stage of a stage file names.
 Started again with the same ``--output_dir`` it goes on from the last ``checkpoint-*`` there.
 """

@@ -105,7 +105,8 @@ def test_from_clips_to_answers(checkpoint: Path, tmp_path: Path) -> None:
     model.task_dict["t"] = {"test": [{**row, "image_root": str(data)} for row in rows]}
     post = {"post_prompt": " Answer yes or no."}
     requests = [
-        Request(scoring.doc_to_text(row, post), lambda doc: scoring.doc_to_messages(doc, post), dict(GENERATION), i, "t", "test")
+        Request(scoring.doc_to_text(row, post), lambda doc: scoring.doc_to_messages(doc, post), dict(GENERATION), i,
+                "t", "test")
         for i, row in enumerate(rows)
     ]  # fmt: skip
     expected = [result.text.strip() for result in model.generate_until(requests)]

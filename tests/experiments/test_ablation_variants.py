@@ -1,7 +1,9 @@
-"""scripts/experiments on clips: what each variant is, a step of each, and an experiment that goes on where it stopped."""
+"""scripts/experiments on clips: what each variant is, a step of each, and an experiment that goes on after a stop."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,28 @@ import torch
 sys.path.append(str(Path(__file__).parents[2] / "scripts" / "experiments"))
 
 import clips as experiment
+from clip_model import (
+    ByPixels,
+    Recipe,
+    build,
+    build_base,
+    event_task,
+    frame_tokens,
+    inputs_of,
+    last_logits,
+    state_task,
+)
 from facial_standin import TAPS, VIT, standin
-from made_frames import SIDE, Clips, clips_of
+from made_frames import SIDE, STATES, Clips, clips_of
 from table import markdown, read_cells
-from training import ByPixels, Recipe, balanced_accuracy, build, build_base, inputs_of, task_of, train
+from training import balanced_accuracy, learn_events, learn_states
 from variants import VARIANTS, face_block
 
 from llava_face_plugin.config import FaceConfig
 
-RECIPE = Recipe(hidden=16, layers=1, vision_hidden=16, expert=8, steps=2, batch=2, rate=1e-2)
+RECIPE = Recipe(
+    hidden=16, layers=1, vision_hidden=16, expert=8, first_steps=2, first_batch=2, first_rate=1e-2, steps=1, batch=2
+)
 FRAMES, SEED = 9, 0
 
 
@@ -42,8 +57,14 @@ def drawn(place: Path) -> Clips:
 
 
 @pytest.fixture(scope="module")
-def plain(place: Path) -> Path:
-    return build_base(place / "model", RECIPE, SEED)
+def base(place: Path) -> Path:
+    return build_base(place / "model", RECIPE, SEED).parent
+
+
+@pytest.fixture
+def plain(base: Path, tmp_path: Path) -> Path:
+    """A copy with room for what is switched on beside it."""
+    return Path(shutil.copytree(base, tmp_path / "model")) / "plain"
 
 
 def test_what_each_variant_leaves_out() -> None:
@@ -65,83 +86,104 @@ def test_what_each_variant_leaves_out() -> None:
 
 def test_clips_are_of_one_kind_and_kept(drawn: Clips, place: Path) -> None:
     assert drawn.pixels.shape == (4, FRAMES, SIDE, SIDE, 3) and sorted(drawn.which) == [0, 0, 1, 1]
-    for clip in drawn.pixels:  # two of the nine frames have closed eyes, the others are one picture
-        assert sorted(np.unique(clip, axis=0, return_counts=True)[1]) == [2, FRAMES - 2]
+    closed = STATES["blink"].index("closed")
+    for clip, state in zip(drawn.pixels, drawn.state, strict=True):  # two frames with closed eyes, the others alike
+        assert (state == closed).sum() == 2
+        assert [len(np.unique(clip[state == value], axis=0)) for value in (0, 1)] == [1, 1]
     again = clips_of("blink", 4, 1, FRAMES, place / "drawn")
     assert all(np.array_equal(a, b) for a, b in zip(again, drawn, strict=True))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_step_of_each_variant(name: str, plain: Path, facial: dict[str, Any], drawn: Clips) -> None:
+def test_a_step_of_each_stage(name: str, plain: Path, facial: dict[str, Any], drawn: Clips) -> None:
     model = build(VARIANTS[name], plain, facial, RECIPE, SEED, ByPixels())
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    losses = train(model, drawn, task_of("blink", plain.parent / "parts"), RECIPE, SEED)
-    assert len(losses) == RECIPE.steps and np.isfinite(losses).all()
-    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert not any("vision_tower" in key for key in changed)
-    assert any("language_model" in key for key in changed)
-    assert ("model.multi_modal_projector.face.fusion.gate" in changed) == (name != "off")
+    values = [{key: value.clone() for key, value in model.state_dict().items()}]
+    losses = learn_states(model, drawn, state_task("blink", plain.parent / "parts"), RECIPE, SEED)
+    values.append({key: value.clone() for key, value in model.state_dict().items()})
+    tokens, task = frame_tokens(model, drawn, RECIPE), event_task("blink", plain.parent / "parts")
+    losses += learn_events(model, tokens, drawn.which, task, RECIPE, SEED)
+    values.append(model.state_dict())
+    assert len(losses) == 3 and np.isfinite(losses).all()
+    first, second = (
+        {key for key, value in after.items() if not torch.equal(value, before[key])}
+        for before, after in itertools.pairwise(values)
+    )
+    assert not any("vision_tower" in key for key in first | second)
+    assert ("model.multi_modal_projector.face.fusion.gate" in first) == (name != "off")
+    assert second and all("language_model" in key or "lm_head" in key for key in second)
+
+
+def test_stored_tokens_give_the_logits_of_the_pixels(plain: Path, facial: dict[str, Any], drawn: Clips) -> None:
+    model = build(VARIANTS["full"], plain, facial, RECIPE, SEED, ByPixels()).eval()
+    task = event_task("blink", plain.parent / "parts")
+    with torch.no_grad():
+        model.model.multi_modal_projector.face.fusion.gate.fill_(1.0)
+        wanted = model(**inputs_of(drawn.pixels, task, RECIPE)).logits[:, -1]
+        found = last_logits(model, frame_tokens(model, drawn, RECIPE), task)
+        swapped = last_logits(model, frame_tokens(model, drawn, RECIPE).flip(1), task)
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(swapped, wanted)
 
 
 @pytest.mark.parametrize("name, reads", [("full", True), ("facial only", False), ("general only", True)])
-def test_whether_the_tower_is_read(
-    name: str, reads: bool, plain: Path, facial: dict[str, Any], drawn: Clips
-) -> None:
-    model = build(VARIANTS[name], plain, facial, RECIPE, SEED, ByPixels()).eval()
-    task = task_of("blink", plain.parent / "parts")
+def test_whether_the_tower_is_read(name: str, reads: bool, plain: Path, facial: dict[str, Any], drawn: Clips) -> None:
+    model = build(VARIANTS[name], plain, facial, RECIPE, SEED, ByPixels())
     with torch.no_grad():
         model.model.multi_modal_projector.face.fusion.gate.fill_(1.0)
-        inputs = inputs_of(drawn, np.arange(2), task, RECIPE)
-        before = model(**inputs).logits
+        before = frame_tokens(model, drawn, RECIPE)
         for parameter in model.model.vision_tower.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-        assert torch.equal(before, model(**inputs).logits) != reads
+        assert torch.equal(before, frame_tokens(model, drawn, RECIPE)) != reads
 
 
 def test_what_is_remembered_is_what_is_computed(plain: Path, facial: dict[str, Any]) -> None:
     model = build(VARIANTS["full"], plain, facial, RECIPE, SEED, ByPixels())
     encoder = model.model.multi_modal_projector.face.facial
     rgb = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    like = torch.zeros(3, 16, 1)
-    remembered = [encoder.forward(rgb[order], 4, like=like[: len(order)]) for order in ([0, 1], [2, 1, 0])]
+    like = torch.zeros(1)
+    remembered = [encoder.forward(rgb[order], 4, like=like) for order in ([0, 1], [2, 1, 0])]
     computed = type(encoder).forward(encoder, rgb, 4, like=like)
     assert computed.shape == (3, 16, len(TAPS), VIT.width)
     torch.testing.assert_close(remembered[0], computed[:2])
     torch.testing.assert_close(remembered[1], computed[[2, 1, 0]])
 
 
-def test_controls_take_the_order_away(drawn: Clips) -> None:
-    one = experiment.as_shown(drawn, experiment.ONE, 0).pixels
-    assert all(np.array_equal(one[:, n], drawn.pixels[:, FRAMES // 2]) for n in range(FRAMES))
-    shuffled = experiment.as_shown(drawn, experiment.SHUFFLED, 0).pixels
-    assert not np.array_equal(shuffled, drawn.pixels)
-    for clip, mixed in zip(drawn.pixels, shuffled, strict=True):
-        assert sorted(frame.tobytes() for frame in clip) == sorted(frame.tobytes() for frame in mixed)
+def test_controls_take_the_order_away() -> None:
+    clips = torch.arange(5 * FRAMES).view(5, FRAMES, 1)
+    one = experiment.as_shown(clips, experiment.ONE, 0)
+    assert torch.equal(one, clips[:, FRAMES // 2 : FRAMES // 2 + 1].expand(5, FRAMES, 1))
+    shuffled = experiment.as_shown(clips, experiment.SHUFFLED, 0)
+    assert torch.equal(shuffled.sort(dim=1).values, clips)
+    orders = {tuple((mixed - clip[0]).flatten().tolist()) for clip, mixed in zip(clips, shuffled, strict=True)}
+    assert len(orders) == 5  # each clip in an order of its own
 
 
 def test_a_model_that_always_says_the_same_scores_a_half(plain: Path, facial: dict[str, Any], drawn: Clips) -> None:
     model = build(VARIANTS["off"], plain, facial, RECIPE, SEED, ByPixels())
-    task = task_of("blink", plain.parent / "parts")
+    task = event_task("blink", plain.parent / "parts")
     with torch.no_grad():
-        model.lm_head.weight[list(task.answers)] = 0.0
-    assert balanced_accuracy(model, drawn, task, RECIPE) == 0.5
+        model.lm_head.weight[[answer[0] for answer in task.answers]] = 0.0
+    assert balanced_accuracy(model, frame_tokens(model, drawn, RECIPE), drawn.which, task) == 0.5
 
 
 def test_it_goes_on_where_it_stopped(place: Path, facial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "ROWS", experiment.ROWS[-2:])
-    monkeypatch.setattr(experiment, "Recipe", lambda **changes: RECIPE)
+    monkeypatch.setattr(experiment, "CONTROLS", {"full": experiment.CONTROLS["full"][:2]})
+    monkeypatch.setattr(experiment, "VARIANTS", {"full": VARIANTS["full"]})
+    monkeypatch.setattr(experiment, "RECIPE", RECIPE)
+    path = place / "cells.jsonl"
 
     def run() -> list[dict[str, Any]]:
-        experiment.main(place, ["blink"], 1, clips=4, held_out=4, steps=1, rate=1e-3, stills=4, facial_steps=1)
-        return read_cells(place / "cells.jsonl")
+        experiment.main(place, ["blink"], 1, clips=4, held_out=4, first_steps=1, steps=1, stills=4, facial_steps=1)
+        return read_cells(path)
 
     first = run()
-    assert [cell["row"] for cell in first] == ["full, one frame", "full, shuffled"]
-    lines = (place / "cells.jsonl").read_text().splitlines(keepends=True)
-    (place / "cells.jsonl").write_text(lines[0] + lines[1][:40])  # a stop in the middle of the second
+    assert [cell["row"] for cell in first] == ["full", "full, one frame"]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + lines[1][:40])  # a stop in the middle of the second
+    assert [cell["row"] for cell in read_cells(path)] == ["full"]
     second = run()
-    assert second[0] == first[0] and {**second[1], "seconds": 0} .keys() == first[1].keys()
-    assert second[1]["accuracy"] == first[1]["accuracy"]
+    assert second[0] == first[0]
+    assert (second[1]["row"], second[1]["loss"]) == (first[1]["row"], first[1]["loss"])
 
 
 def test_the_table_by_hand() -> None:

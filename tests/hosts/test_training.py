@@ -12,7 +12,6 @@ import torch
 from llava_face_plugin.hosts.llava.gate import unwrap
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.model_files import read_config
-
 from tests.core.standin import watch_experts
 
 from . import upstream
@@ -24,7 +23,9 @@ pytestmark = pytest.mark.contract
 STAGES = list(upstream.STEP_FLAGS)
 
 
-@pytest.mark.parametrize(("encoder", "fusion"), [*BOTH, ("vit-palette", "gated_add")])
+@pytest.mark.parametrize(
+    ("encoder", "fusion"), [*BOTH, ("vit-palette", "gated_add"), ("facial", "text-query"), ("facial", "soft-gate")]
+)
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_face_parameter_learns(
     base: Path, faces: Path, root: Path, stage: str, encoder: str, fusion: str
@@ -43,7 +44,7 @@ def test_every_face_parameter_learns(
         gradients.append(norms)
         unused.append(watch_experts(unwrap(trainer.model)))
 
-    out = root / f"llava-{stage}-{encoder}-grad"
+    out = root / f"llava-{stage}-{encoder}-{fusion}-grad"
     upstream.train(upstream.flags(source, base / "clip", faces, out, stage, max_steps=3, seed=3), on_step=record)
     assert all(math.isfinite(v) for norms in gradients for v in norms.values())
     assert gradients[0], "no face parameter was found"
@@ -85,9 +86,7 @@ def test_lora_merged_equals_unmerged(base: Path, faces: Path, root: Path, encode
     source = switched_on(base, root / f"base-{encoder}-{fusion}", encoder, fusion)
     out = root / f"llava-lora-merged-{encoder}"
     trainer = upstream.train(upstream.flags(source, base / "clip", faces, out, "lora"))
-    _, merged, processor, _ = load_pretrained_model(
-        str(out), str(source), out.name, device="cpu", device_map=None
-    )
+    _, merged, processor, _ = load_pretrained_model(str(out), str(source), out.name, device="cpu", device_map=None)
     trained = unwrap(trainer.model)
     theirs = dict(merged.named_parameters())
     for name, parameter in trained.named_parameters():

@@ -19,7 +19,6 @@ from llava_face_plugin.errors import FaceConfigError
 from llava_face_plugin.hosts.hf.carried import brings_code
 from llava_face_plugin.model_files import CODE
 from llava_face_plugin.switch import disable, enable
-
 from tests.core.standin import FUSION_BLOCKS, encoder_blocks
 
 from .tiny_hf import FAMILIES, VIDEO_FAMILIES, batch, build, load, switched_on

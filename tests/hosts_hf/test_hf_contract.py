@@ -42,6 +42,8 @@ COMBINATIONS = [
     ("facial", "moe"),
     ("facial-trained", "moe/grouped"),
     ("part-embedding & facial", "moe"),
+    ("facial", "soft-gate"),
+    ("part-embedding & facial", "text-query"),
 ]
 BOTH = [("part-embedding", "gated_add"), ("part-embedding & facial-trained", "moe")]
 """For what need not be tried with every combination: the default, and all kinds of parameters that there are."""
@@ -231,7 +233,7 @@ def test_generation(root: Path, family: str, encoder: str, fusion: str) -> None:
     assert not torch.allclose(logits(model, inputs), logits(model, without_maps(inputs)), atol=1e-3)
 
 
-@pytest.mark.parametrize(("encoder", "fusion"), BOTH)
+@pytest.mark.parametrize(("encoder", "fusion"), [*BOTH, ("facial", "text-query")])
 @family_wise
 def test_gradient_checkpointing_gives_the_same_gradients(root: Path, family: str, encoder: str, fusion: str) -> None:
     found = []

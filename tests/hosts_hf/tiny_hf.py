@@ -139,7 +139,7 @@ def load(path: Path, **kwargs: Any) -> Any:
 
 
 def batch(family: str, extra: int = 0, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Three random images of different sizes, each in a text; the last has no map.
+    """Three random images of different sizes, each in a text behind a question of three words; the last has no map.
 
     ``extra``: tokens that a fusion adds to each image.
     """
@@ -151,7 +151,7 @@ def batch(family: str, extra: int = 0, seed: int = 0) -> dict[str, torch.Tensor]
         text = torch.randint(5, 90, (8,), generator=random)
         row[length - count - 8 :] = torch.cat([text[:3], torch.full((count,), IMAGE_TOKEN), text[3:]])
     mask = (ids != 0).long()
-    labels = torch.where((ids == IMAGE_TOKEN) | (ids == 0), -100, ids)
+    labels = torch.where((ids == IMAGE_TOKEN) | ((ids == IMAGE_TOKEN).cumsum(dim=1) == 0), -100, ids)
     tiles = () if family == "llava" else (5,)
     pixels = torch.randn(3, *tiles, 3, SIDE, SIDE, generator=random)
     maps = torch.randint(0, 19, (3, *tiles, 1, SIDE, SIDE), generator=random).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -115,7 +116,7 @@ def test_each_stage_goes_on_from_the_one_before(assets: Assets, base: Path, clip
         assert equal(one.before, one.after, *frozen), stage.name
         for part in one.trained:
             assert not equal(one.before, one.after, part), (stage.name, part)
-    for earlier, later in zip(ran, ran[1:], strict=False):
+    for earlier, later in pairwise(ran):
         assert equal(earlier.after, later.before, "fusion", "projector")
         assert equal(earlier.after, later.before, "llm", "tower")
     saved = torch.load(out.with_name(f"{out.name}-qa") / "mm_projector.bin", weights_only=True)

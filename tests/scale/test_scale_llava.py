@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from .ranks import HERE, Ranks
-from .runs import flags_of
+from .runs import flags_of, variables_of
 
 llava = pytest.importorskip("llava", reason="needs the host package: llava-torch==1.2.2.post1")
 
@@ -117,19 +117,23 @@ def test_upstreams_fsdp_flags(train: Callable[..., Path], root: Path) -> None:
 def test_a_facial_encoder_and_experts_train_as_in_one_process(
     train: Callable[..., Path], root: Path, facial_start: Path, way: str
 ) -> None:
-    """The texts alone get upstream's blank images, so that a rank whose batch has no face sees those."""
+    """The texts alone get upstream's blank images, so that a rank whose batch has no face sees those.
+
+    Under ZeRO-3 upstream's tower is not rounded to float16: one process is then one of ZeRO-3, too.
+    """
     shared = {"model_name_or_path": facial_start, "save_strategy": "no"}
-    if not (root / "llava-facial-one").exists():
-        train("facial-one", world=1, gradient_accumulation_steps=2, **shared)
     strict = {"ddp_find_unused_parameters": False} if way == "ddp" else flags_of(way, root)
+    alone = {"gradient_accumulation_steps": 2, **(strict if way == "zero3" else {})}
+    one = train(f"facial-{way}-one", world=1, env=variables_of(way, 1) if way == "zero3" else {}, **shared, **alone)
     found = train(f"facial-{way}", **shared, **strict)
     trained = load_file(found / "model.safetensors")
-    check_trained(trained, load_file(root / "llava-facial-one" / "model.safetensors"), atol=1e-4)
+    # Four steps of AdamW at 1e-3; a weight with next to no gradient may have moved the other way for once.
+    check_trained(trained, load_file(one / "model.safetensors"), atol=5e-4)
     before = load_file(facial_start / "model.safetensors")
     assert all(not torch.equal(before[name], value) for name, value in trained.items() if ".facial.vit." in name)
     losses = [
         [{key: entry[key] for key in ("loss", "loss_balance", "loss_bce")} for entry in logged(out)]
-        for out in (found, root / "llava-facial-one")
+        for out in (found, one)
     ]
     assert len(losses[0]) == 4 and losses[0] == [pytest.approx(entry, abs=2e-3) for entry in losses[1]]
 

@@ -266,6 +266,23 @@ def test_upstream_s_own_set_up_agrees(tiny_base: Path, tmp_path: Path, monkeypat
         CliRunner().invoke(app, [*arguments[:4], "--check"], catch_exceptions=False)
 
 
+def test_check_asks_the_package_that_is_there(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from llava_face_plugin.errors import FaceHostError
+    from llava_face_plugin.hosts.llava import which
+    from llava_face_plugin.model_files import read_config, write_config
+
+    base = Path(shutil.copytree(tiny_base, tmp_path / "qwen"))
+    write_config(base, read_config(base) | {"model_type": "qwen2"})
+    enable(base, preset="light")
+    arguments = ["stages", str(base), "--vision-tower", str(base / "clip"), "--check"]
+    for kind, message in ((None, "neither LLaVA 1.5's package"), ("llava_v1", "has no Qwen: use LLaVA-NeXT's")):
+        monkeypatch.setattr(which, "kind", lambda kind=kind: kind)
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, FaceHostError) and message in str(result.exception)
+
+
 def test_a_wrong_plan_is_noticed() -> None:
     from llava_face_plugin.stages.count import Counts
     from llava_face_plugin.stages.live import differences

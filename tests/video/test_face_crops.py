@@ -168,7 +168,8 @@ def test_settings_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FaceConfigError, match="need a detector"):
         rewrite_clips({"2": folder / "2"}, tmp_path, Options())
     with pytest.raises(FaceConfigError, match="mp4 is lossy"):
-        rewrite_clips({"2": folder / "2"}, tmp_path, Options(mp4=True), Bright(), PrecomputedParser.__new__(PrecomputedParser))
+        stored = PrecomputedParser.__new__(PrecomputedParser)
+        rewrite_clips({"2": folder / "2"}, tmp_path, Options(mp4=True), Bright(), stored)
     for wrong in ({"side": 8}, {"side": 33, "mp4": True}, {"pad": -1.0}, {"least_seen": 2.0}):
         with pytest.raises(FaceConfigError, match="frames: "):
             Options(**wrong)
@@ -194,7 +195,13 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert short.exit_code == 0 and "4 clips: 3 made" in short.output, short.output
     assert len(read_frames(tmp_path / "b/videos/a/1.mp4")) == 9
     assert json.loads((tmp_path / "b/train.json").read_text())[0]["video"] == "videos/a/1.mp4"
+    json_too = (folder / "train.json", "--video-folder", folder, "--out", tmp_path / "s", "--no-crop")
+    halves = [call(*json_too, "--shard", f"{i}/2").output for i in (1, 2)]
+    assert all("2 clips: " in half for half in halves) and not (tmp_path / "s/train.json").exists()
+    whole = call(*json_too)
+    assert "4 clips: 0 made, 3 already there" in whole.output and (tmp_path / "s/train.json").is_file(), whole.output
     for arguments, message in (
+        ((*json_too, "--shard", "3/2"), "i from 1 to n"),
         ((folder / "train.json", "--out", tmp_path / "c"), "--video-folder"),
         ((folder / "a", "--out", tmp_path / "c"), "no video file"),
         ((folder, "--out", tmp_path / "c", "--detector", "yunet"), "detector_path"),

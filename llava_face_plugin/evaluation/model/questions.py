@@ -59,7 +59,9 @@ def from_video(path: Path, clips: Clips) -> ImageRef:
     return ImageRef(clips.key(path), lambda: clips.read(path), "video")
 
 
-def from_visuals(visuals: Any, where: str, reopen: Callable[[], Any], clips: Clips | None = None) -> tuple[ImageRef, ...]:
+def from_visuals(
+    visuals: Any, where: str, reopen: Callable[[], Any], clips: Clips | None = None
+) -> tuple[ImageRef, ...]:
     """What a task's ``doc_to_visual`` gave: images, or paths of images or videos; None and an empty list are nothing.
 
     ``reopen`` gives the same once more: pixels are hashed here, and not kept. ``clips``: how videos are shown; None
