@@ -16,6 +16,7 @@ from llava_face_plugin import summary
 from llava_face_plugin.cli.main import app
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.errors import FaceError
+from llava_face_plugin.evaluation.lmms_process import Model
 from llava_face_plugin.switch import disable, enable
 
 from .core.standin import farl_state, tiny_farl
@@ -61,6 +62,12 @@ def test_enable_says_what_is_on_and_disable_undoes_it(here: Path, preset: str, c
     assert FaceConfig.of(read(folder)) is not None
     assert disable(folder)
     assert read(folder) == config and not (folder / "face_classes.py").exists()
+
+
+def test_an_evaluation_knows_the_weights_as_a_source(here: Path) -> None:
+    folder = model(here / "m", LLM)
+    enable(folder, preset="favchat", settings=["facial.path=farl.pth", TAPS])
+    assert (here / "farl.pth").resolve() in Model(path=folder).sources()
 
 
 def test_both_papers_parts_are_named() -> None:

@@ -34,13 +34,21 @@ def made_video(
     out: Path, train: int, val: int, size: tuple[int, int], frames: int, rate: float, k: int, seed: int, mp4: bool,
     knowledge: bool, rules: str | None, max_rate: float, *, progress: Progress,
 ) -> Prepared:  # fmt: skip
-    """Drawn clips and their knowledge file."""
-    from ..data.made_video import make_clips
+    """Drawn clips, their knowledge file, and their manifest."""
+    from ..data.made_video import make_clips, manifest_of
+    from ..data.manifest_file import save_manifest
     from ..data.prepared import write_knowledge
+    from ..errors import FaceHostError
 
     prepared = make_clips(out, train, val, seed, size, frames=frames, rate=rate, k=k, mp4=mp4, progress=progress)
     if knowledge:
         write_knowledge(prepared, MADE_VIDEO, rules=rules, max_rate=max_rate)
+    try:
+        prepared.manifest = manifest_of(prepared)
+        save_manifest(prepared.manifest, out / "manifest.parquet")
+        prepared.files["manifest"] = out / "manifest.parquet"
+    except FaceHostError as error:  # as of made faces: only evaluation asks for it, and it needs pyarrow
+        prepared.notes.append(f"no manifest: {error}")
     return prepared
 
 

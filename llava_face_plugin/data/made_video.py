@@ -18,13 +18,14 @@ import numpy as np
 from ..errors import FaceDataError
 from ..maps.files import write_map
 from ..parsing.precomputed import index
-from ..video.folder import FRAMES
+from ..video.folder import FRAMES, frame_names
 from ..video.write import write_frames, write_mp4
 from . import made
 from .conversations import Plan, Sample, conversations, row_of
 from .made_attributes import MADE_ATTRIBUTES, sample_attributes
 from .made_motion import KINDS, LEAST_FRAMES, QUESTION, TEMPORAL, Kind
 from .made_portrait import Motion
+from .manifest import Manifest
 from .prepared import Prepared, Progress, attributes_of, write_json
 
 VOCABULARY: tuple[str, ...] = (*MADE_ATTRIBUTES, *TEMPORAL)
@@ -135,6 +136,25 @@ def make_clips(
         prepared.files["videos"] = out / "videos"
         prepared.notes.append("the mp4s are lossy: maps are found for the frame folders only")
     return prepared
+
+
+def manifest_of(prepared: Prepared) -> Manifest:
+    """The manifest of what ``make_clips`` drew: all clips by their middle frame; train, then val."""
+    labels = [prepared.labels[split] for split in ("train", "val")]
+    folder = prepared.files["frames"]
+    names = [f"{number + 1:06d}" for number in range(sum(map(len, labels)))]
+    middle = f"{len(frame_names(folder / names[0])) // 2 + 1:05d}.png"
+    return Manifest(
+        dataset="made-video",
+        images=np.array([f"{FRAMES}/{name}/{middle}" for name in names]),
+        split=np.repeat(np.array([0, 1], dtype=np.int8), [len(rows) for rows in labels]),
+        vocabulary=VOCABULARY,
+        attributes=np.concatenate(labels).astype(np.int8),
+        present=np.ones(len(names), dtype=bool),
+        maps=np.array([f"maps/{name}/{middle}" for name in names]),
+        notes=["drawn faces: no real person"],
+        ids=np.array(names),
+    )
 
 
 def sample_of(clip: Clip) -> Sample:

@@ -1,12 +1,13 @@
 """Dense against grouped dispatch of the mixture of experts: time and memory of the adapter alone, in one run.
 
-    .venv/bin/python scripts/benchmarks/dispatch_cost.py [--images N] [--pairs N] [--device cpu|cuda] [--out DIR]
+    .venv/bin/python scripts/benchmarks/dispatch_cost.py [--images N] [--patches N] [--scale N] [--pairs N]
+        [--device cpu|cuda] [--out DIR]
 
-The adapter of the preset ``favchat`` at LLaVA-1.5-7B's widths: 576 patches an image, 4096 wide, experts of
-4096 -> 1024 -> 4096, random weights and inputs. Dense, grouped and dense again take turns, call by call; the ratio is
-the median of grouped_i / dense_i, and dense again / dense shows the noise. ``training`` is forward and backward,
-``inference`` the forward alone. On a GPU weights are bf16, and a call ends when the device has no work left: grouped
-dispatch reads from the device how many patches each expert got.
+The adapter of the preset ``favchat`` at LLaVA-1.5-7B's widths: 576 patches an image (or ``--patches``), 4096 wide,
+experts of 4096 -> 1024 -> 4096 (``--scale``: divided by it), random weights and inputs. Dense, grouped and dense again take turns, call by call; the
+ratio is the median of grouped_i / dense_i, and dense again / dense shows the noise. ``training`` is forward and
+backward, ``inference`` the forward alone. On a GPU weights are bf16, and a call ends when the device has no work left:
+grouped dispatch reads from the device how many patches each expert got.
 """
 
 from __future__ import annotations
@@ -27,8 +28,21 @@ from torch import Tensor, nn
 from llava_face_plugin.config import FusionConfig
 from llava_face_plugin.fusion import FaceInputs, Layers, MixtureOfExperts, Sources
 
-PATCHES, VISION, LLM = 576, 1024, 4096
-SOURCES = Sources(tokens=False, taps=4, tap_width=768)
+
+class Widths(NamedTuple):
+    """Of features, taps, experts and the LLM."""
+
+    vision: int = 1024
+    tap: int = 768
+    hidden: int = 1024
+    llm: int = 4096
+
+    def divided(self, scale: int) -> Widths:
+        """All of them."""
+        return Widths(*(width // scale for width in self))
+
+
+TAPS = 4
 
 
 class Case(NamedTuple):
@@ -37,6 +51,10 @@ class Case(NamedTuple):
     experts: int
     top_k: int
     train: bool
+
+    @property
+    def settings(self) -> dict[str, int]:
+        return {"experts": self.experts, "top_k": self.top_k}
 
     @property
     def products(self) -> float:
@@ -51,29 +69,35 @@ def cases() -> Iterator[Case]:
     yield Case(16, 2, False)
 
 
-def adapter(case: Case, dispatch: str, device: str) -> MixtureOfExperts:
+def adapter(case: Case, dispatch: str, widths: Widths, device: str) -> MixtureOfExperts:
     """Fresh weights, the same for both ways of dispatch."""
     torch.manual_seed(SEED)
-    config = FusionConfig(type="moe", experts=case.experts, top_k=case.top_k, dispatch=dispatch)  # type: ignore[arg-type]
-    made = MixtureOfExperts(config, VISION, LLM, SOURCES)
+    sources = Sources(tokens=False, taps=TAPS, tap_width=widths.tap)
+    config = FusionConfig.model_validate(
+        {"type": "moe", **case.settings, "hidden": widths.hidden, "dispatch": dispatch}
+    )
+    made = MixtureOfExperts(config, widths.vision, widths.llm, sources)
     made.reset_parameters()
     nn.init.ones_(made.gate)
     return made.to(device, torch.float32 if device == "cpu" else torch.bfloat16)
 
 
-def inputs(images: int, device: str, dtype: torch.dtype) -> tuple[Tensor, FaceInputs]:
+def inputs(shape: tuple[int, int], widths: Widths, device: str, dtype: torch.dtype) -> tuple[Tensor, FaceInputs]:
+    """``shape``: (images, patches)."""
     random = torch.Generator().manual_seed(SEED)
-    features = torch.randn(images, PATCHES, VISION, generator=random)
-    taps = torch.randn(images, PATCHES, SOURCES.taps, SOURCES.tap_width, generator=random)
-    none = torch.zeros(images, PATCHES, 0)
+    features = torch.randn(*shape, widths.vision, generator=random)
+    taps = torch.randn(*shape, TAPS, widths.tap, generator=random)
+    none = torch.zeros(*shape, 0)
     return features.to(device, dtype), FaceInputs(none.to(device, dtype), taps.to(device, dtype))
 
 
-def stepper(case: Case, dispatch: str, images: int, device: str) -> Step:
+def stepper(case: Case, dispatch: str, shape: tuple[int, int], widths: Widths, device: str) -> Step:
     """A function that runs the adapter once and returns wall and CPU seconds."""
-    made = adapter(case, dispatch, device)
-    features, face = inputs(images, device, made.gate.dtype)
-    layers = Layers([nn.Linear(VISION, LLM, bias=False).to(device, made.gate.dtype).requires_grad_(False)])
+    made = adapter(case, dispatch, widths, device)
+    features, face = inputs(shape, widths, device, made.gate.dtype)
+    layers = Layers(
+        [nn.Linear(widths.vision, widths.llm, bias=False).to(device, made.gate.dtype).requires_grad_(False)]
+    )
 
     def step() -> tuple[float, float]:
         _wait(device)
@@ -89,9 +113,9 @@ def stepper(case: Case, dispatch: str, images: int, device: str) -> Step:
     return step
 
 
-def row_of(case: Case, images: int, pairs: int, device: str) -> dict[str, Any]:
+def row_of(case: Case, shape: tuple[int, int], widths: Widths, pairs: int, device: str) -> dict[str, Any]:
     """Paired ratios; on a GPU the peak memory of a call of each as well."""
-    steps = [stepper(case, dispatch, images, device) for dispatch in ("dense", "grouped", "dense")]
+    steps = [stepper(case, dispatch, shape, widths, device) for dispatch in ("dense", "grouped", "dense")]
     times = np.array([[step() for step in steps] for _ in range(WARM_UP + pairs)][WARM_UP:])  # (pair, step, clock)
     clock = 1 if device == "cpu" else 0
     found: dict[str, Any] = {"case": case._asdict(), "products": case.products, "pairs": pairs}
@@ -139,6 +163,8 @@ def _interval(found: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1)
+    parser.add_argument("--patches", type=int, default=576)
+    parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -147,8 +173,18 @@ def main() -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU")
     torch.set_num_threads(arguments.threads)
-    rows = [row_of(case, arguments.images, arguments.pairs, arguments.device) for case in cases()]
-    protocol = {"images": arguments.images, "patches": PATCHES, "warm-up rounds dropped": WARM_UP}
+    shape = (arguments.images, arguments.patches)
+    widths = Widths().divided(arguments.scale)
+    rows = []
+    for case in cases():
+        rows.append(row_of(case, shape, widths, arguments.pairs, arguments.device))
+        print(" | ".join(table(rows[-1:], arguments.device).cells[0]), flush=True)
+    protocol = {
+        "images": arguments.images,
+        "patches": arguments.patches,
+        "widths": widths._asdict(),
+        "warm-up rounds dropped": WARM_UP,
+    }
     found = table(rows, arguments.device)
     write_tables(
         arguments.out, {"rows": rows, "protocol": protocol, "machine": machine(arguments.device)}, [found]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from training import IMAGE_TOKEN, Recipe
 from transformers import (
     AutoTokenizer,
     CLIPVisionModel,
@@ -17,7 +17,28 @@ from transformers import (
 
 from llava_face_plugin.tiny import build_tiny
 
-RECIPE = Recipe(layers=2, vision_layers=3, side=64, patch=16, expert=128, steps=400, batch=64, rate=2e-3)
+IMAGE_TOKEN = 3
+"""Byte 0 in the tiny tokenizer, which no text holds."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes of the tiny model, and how it is trained. All ours."""
+
+    hidden: int = 64
+    layers: int = 2
+    vision_hidden: int = 32
+    vision_layers: int = 3
+    patch: int = 16
+    side: int = 64
+    expert: int = 128
+    """Hidden width of one of the experts."""
+    steps: int = 400
+    batch: int = 64
+    rate: float = 2e-3
+
+
+RECIPE = Recipe()
 TOKENS = (RECIPE.side // RECIPE.patch) ** 2
 
 

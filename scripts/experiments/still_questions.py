@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from still_model import TOKENS
+from still_model import IMAGE_TOKEN, TOKENS
 from still_sets import Stills
 from torch import Tensor
-from training import IMAGE_TOKEN
 
 from llava_face_plugin.labels import prompt_of
 

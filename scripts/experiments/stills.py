@@ -22,13 +22,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from still_model import RECIPE, build_base
+from clip_model import ByPixels, build
+from still_model import RECIPE, Recipe, build_base
 from still_questions import Encoded, Question, encode, questions_of
 from still_sets import Stills, balanced_accuracy, celeba, fairface
 from still_table import tables
 from table import add_cell, is_done, read_cells
 from torch import Tensor
-from training import ByPixels, Recipe, build
 from transformers import AutoTokenizer
 from variants import VARIANTS
 

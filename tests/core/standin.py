@@ -18,6 +18,7 @@ from llava_face_plugin.branch import FaceBranch
 from llava_face_plugin.config import FaceConfig
 from llava_face_plugin.encoders import ENCODERS
 from llava_face_plugin.fusion import FUSIONS, Layers, MixtureOfExperts, Prompt
+from llava_face_plugin.fusion.experts import route
 
 VISION, LLM = 12, 16
 HAIR = 13
@@ -189,22 +190,27 @@ def open_gates(module: nn.Module, seed: int = 5) -> None:
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=random))
 
 
-def watch_experts(model: nn.Module) -> set[str]:
-    """``"experts.2."`` and so on for those that no patch has chosen since, if the model has a mixture of experts.
+FEW = 0.25
+"""So small a share of the patches may be those whose tokens a host drops (padding of tiles): no gradient comes back."""
 
-    The set shrinks with each forward. Fresh routers may leave one out, and then it learns nothing in that step.
+
+def watch_experts(model: nn.Module, share: float = FEW) -> set[str]:
+    """``"experts.2."`` and so on for those that no forward since has given more than ``share`` of its patches.
+
+    The set shrinks with each forward; it is empty for a model without a mixture of experts. A fresh router may leave an
+    expert out, and then that learns nothing in that step.
     """
     fusion = next((module for module in model.modules() if isinstance(module, MixtureOfExperts)), None)
     if fusion is None:
         return set()
-    unused = {f"experts.{k}." for k in range(fusion.config.experts)}
+    few = {f"experts.{k}." for k in range(fusion.config.experts)}
 
     def note(router: nn.Module, args: Any, logits: Tensor) -> None:
-        best = logits.detach().topk(fusion.config.top_k, dim=-1).indices
-        unused.difference_update(f"experts.{k}." for k in best.unique().tolist())
+        chosen = route(logits.detach(), fusion.config.top_k).chosen.float().mean(dim=(0, 1))
+        few.difference_update(f"experts.{k}." for k in (chosen > share).nonzero().flatten().tolist())
 
     fusion.router.register_forward_hook(note)
-    return unused
+    return few
 
 
 def loss(face: FaceBranch, tokens: Tensor) -> Tensor:

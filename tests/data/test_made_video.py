@@ -18,7 +18,7 @@ from llava_face_plugin.data.made import render
 from llava_face_plugin.data.made_attributes import MADE_ATTRIBUTES
 from llava_face_plugin.data.made_motion import KINDS, LEAST_FRAMES, TEMPORAL
 from llava_face_plugin.data.made_portrait import Motion
-from llava_face_plugin.data.made_video import VOCABULARY, make_clips, plan_clips, render_clip, rows_of
+from llava_face_plugin.data.made_video import VOCABULARY, make_clips, manifest_of, plan_clips, render_clip, rows_of
 from llava_face_plugin.data.prepared import Prepared
 from llava_face_plugin.errors import FaceDataError
 from llava_face_plugin.labels import FACE_PARTS
@@ -126,6 +126,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def rows(made: Prepared, split: str) -> list[dict[str, Any]]:
     return json.loads(made.files[split].read_text())
+
+
+def test_the_manifest_says_what_was_drawn(made: Prepared) -> None:
+    manifest = manifest_of(made)
+    clips = plan_clips(8, 5, 9)
+    assert manifest.images.tolist() == [f"shareVideoGPTV/{clip.name}/00005.png" for clip in clips], "the middle of nine"
+    assert manifest.split.tolist() == [0] * 4 + [1] * 4 and manifest.dataset == "made-video"
+    assert manifest.maps is not None and manifest.ids is not None
+    for name, image, labels in zip(manifest.ids, manifest.images, manifest.maps, strict=True):
+        assert (made.out / image).is_file() and (made.out / labels).is_file() and Path(image).parent.name == name
+    for clip, row in zip(clips, manifest.attributes, strict=True):
+        known = {name: value for name, value in zip(manifest.vocabulary, row.tolist(), strict=True) if value >= 0}
+        assert known == clip.known()
 
 
 def test_what_is_written(made: Prepared) -> None:

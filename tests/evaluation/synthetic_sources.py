@@ -15,6 +15,7 @@ import suite_samples
 import test_action_unit_builders as action_units
 from PIL import Image
 
+from llava_face_plugin.data import made_video
 from llava_face_plugin.data.datasets import (
     DATASETS,
     affectnet,
@@ -42,6 +43,7 @@ from llava_face_plugin.video.write import can_write_mp4, write_mp4
 VOCABULARIES: dict[str, tuple[str, ...]] = {
     "celeba": CELEBA_ATTRIBUTES, "lfwa": CELEBA_ATTRIBUTES, "celebamask_hq": CELEBA_ATTRIBUTES,
     "maadface": maadface.ATTRIBUTES, "celebvhq": celebvhq.VOCABULARY, "made": MADE_ATTRIBUTES,
+    "made-video": made_video.VOCABULARY,
 }  # fmt: skip
 CLASSES: dict[str, Mapping[str, tuple[str, ...]]] = {
     "fairface": fairface.CLASSES, "utkface": utkface.CLASSES,
@@ -53,7 +55,7 @@ CLASSES: dict[str, Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 PEOPLE = ("celeba", "lfwa", "maadface", "celebvhq", "cremad")
 """Whose persons are known."""
-CLIPS = ("celebvhq", "dfew", "mafw", "ferv39k", "cremad")
+CLIPS = ("celebvhq", "dfew", "mafw", "ferv39k", "cremad", "made-video")
 """Shown by frames below a folder a clip."""
 
 
@@ -125,7 +127,7 @@ OWN_FILES: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 """Task -> what writes its own files."""
 
-SETTINGS = {"face_disfa": {"units": "12"}, "face_celebvhq": {"media": "video"}}
+SETTINGS = {"face_disfa": {"units": "12"}, "face_celebvhq": {"media": "video"}, "face_made_video": {"media": "frames"}}
 """Task -> what makes its questions cover all of its metrics."""
 
 

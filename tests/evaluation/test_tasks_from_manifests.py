@@ -15,6 +15,7 @@ import pytest
 import synthetic_sources as sources
 
 from llava_face_plugin.data.datasets import celebvhq
+from llava_face_plugin.data.made_motion import TEMPORAL
 from llava_face_plugin.data.manifest import SPLITS, Manifest
 from llava_face_plugin.data.manifest_file import load_manifest, save_manifest
 from llava_face_plugin.data.wording import bare_choice, bare_question, words
@@ -28,6 +29,7 @@ ALL = [BENCHMARKS[name] for name in BENCHMARKS]
 ATTRIBUTES = [b for b in ALL if b.datasets and b.datasets[0] in sources.VOCABULARIES and "mask" not in b.task]
 ATTRIBUTES = [b for b in ATTRIBUTES if b.task != "face_celeba_consistency"]
 LABELS = [b for b in ALL if b.datasets and b.datasets[0] in sources.CLASSES and not b.task.endswith("_years")]
+EVENTS = {"face_celebvhq": celebvhq.ACTION, "face_made_video": TEMPORAL}
 COLUMN_OF = {"age": "age_group", "gender": "gender", "race": "race"}
 
 
@@ -54,7 +56,7 @@ def check_place(question: dict[str, Any], manifest: Manifest, row: int) -> None:
 
 
 def test_all_families_are_here() -> None:
-    assert len(ATTRIBUTES) == 5 and len(LABELS) == 14
+    assert len(ATTRIBUTES) == 6 and len(LABELS) == 14
 
 
 @pytest.mark.parametrize("benchmark", ATTRIBUTES, ids=lambda b: b.task)
@@ -64,11 +66,12 @@ def test_attributes(benchmark: Benchmark, tmp_path: Path) -> None:
     rows = rows_of(manifest, benchmark.split)
     assert header.split == benchmark.split and header.task == benchmark.task and not header.skipped
     # Of clips shown by a frame, no actions.
-    names = [n for n in manifest.vocabulary if benchmark.task != "face_celebvhq" or n not in celebvhq.ACTION]
+    names = [n for n in manifest.vocabulary if n not in EVENTS.get(benchmark.task, ())]
     known = manifest.attributes[rows][:, [manifest.vocabulary.index(n) for n in names]] >= 0
     assert len(rows) == 12 and len(asked) == int(known.sum()) and {q["topic"] for q in asked} <= set(names)
-    left_out = ["left out: 35 actions, which one frame does not show (--set media=video)"]
-    assert [n for n in header.notes if "actions" in n] == (left_out if len(names) == 48 else [])
+    left_out = [f"left out: {len(events)} actions, which one frame does not show (--set media=video)"
+                for task, events in EVENTS.items() if task == benchmark.task]  # fmt: skip
+    assert [n for n in header.notes if "actions" in n] == left_out
     for question in asked:
         row, attribute = int(question["image_id"]), manifest.vocabulary.index(question["topic"])
         assert row in rows and question["kind"] == "yes_no"
@@ -186,12 +189,20 @@ def test_clips_instead_of_frames(task: str, tmp_path: Path) -> None:
     assert asked and all(q["images"] == [] for q in asked) and header.skipped["no clip file"] == 6
     if task == "face_celebvhq":
         assert {q["topic"] for q in asked} == set(manifest.vocabulary)
-    with pytest.raises(FaceDataError, match="expected frame or video"):
+    with pytest.raises(FaceDataError, match="expected frame, video or frames"):
         made(benchmark, root, tmp_path / "q", settings={"media": "sound"})
     (root / asked[0]["video"]).write_bytes(b"no clip")
     header, left = made(benchmark, root, tmp_path / "q", settings={"media": "video"})
     assert header.skipped["clip format"] == 1 and f"left out: {asked[0]['video']} (format)" in header.notes
     assert [q for q in asked if q["video"] != asked[0]["video"]] == left
+    # The folders of frames are there for every row.
+    _, shown = made(benchmark, root, tmp_path / "q", settings={"media": "frames"})
+    assert all(q["video"] == f"clips/{q['image_id']}" and q["images"] == [] for q in shown)
+    assert {q["image_id"] for q in shown} > {q["image_id"] for q in asked}
+    (root / shown[0]["video"] / "00002.png").write_bytes(b"no picture")
+    header, left = made(benchmark, root, tmp_path / "q", settings={"media": "frames"})
+    assert left == [q for q in shown if q["video"] != shown[0]["video"]]
+    assert any(reason.startswith("clip ") and count == 1 for reason, count in header.skipped.items())
 
 
 def test_a_clip_beside_its_frames_and_one_without_frames(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ sys.path.append(str(Path(__file__).parents[2] / "scripts" / "experiments"))
 
 import pretrain_facial
 import stills
-from still_model import RECIPE, TOKENS, build_base
+from clip_model import ByPixels, build
+from still_model import IMAGE_TOKEN, RECIPE, TOKENS, build_base
 from still_questions import CELEBA, IGNORED, encode, questions_of
 from still_sets import Stills, balanced_accuracy, celeba, fairface
 from still_table import tables
-from training import IMAGE_TOKEN, ByPixels, build
 from transformers import AutoTokenizer
 from variants import VARIANTS
 

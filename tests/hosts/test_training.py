@@ -32,7 +32,7 @@ def test_every_face_parameter_learns(
 ) -> None:
     source = switched_on(base, root / f"base-{encoder}-{fusion}", encoder, fusion)
     gradients: list[dict[str, float]] = []
-    unused: list[set[str]] = []  # experts, of the step that follows
+    few: list[set[str]] = []  # experts that few patches chose, of the step that follows
 
     def record(trainer: Any, model: Any) -> None:
         norms = {}
@@ -42,15 +42,15 @@ def test_every_face_parameter_learns(
                 assert parameter.grad is not None, name
                 norms[name] = parameter.grad.float().norm().item()
         gradients.append(norms)
-        unused.append(watch_experts(unwrap(trainer.model)))
+        few.append(watch_experts(unwrap(trainer.model)))
 
     out = root / f"llava-{stage}-{encoder}-{fusion}-grad"
     upstream.train(upstream.flags(source, base / "clip", faces, out, stage, max_steps=3, seed=3), on_step=record)
     assert all(math.isfinite(v) for norms in gradients for v in norms.values())
     assert gradients[0], "no face parameter was found"
     silent = [name for name, norm in gradients[-1].items() if norm == 0.0]
-    # The state for samples without a map learns only where a sample has none, an expert where a patch has chosen it.
-    assert [name for name in silent if not any(part in name for part in ("no_map", *unused[-2]))] == []
+    # The state for samples without a map learns only where a sample has none, an expert where patches have chosen it.
+    assert [name for name in silent if not any(part in name for part in ("no_map", *few[-2]))] == []
 
 
 @pytest.mark.parametrize(("encoder", "fusion"), COMBINATIONS)

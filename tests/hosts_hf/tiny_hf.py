@@ -233,17 +233,17 @@ def open_gates(model: Any, seed: int = 5) -> None:
 
 
 def silent_at_step_2(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
-    """Trains two steps: face parameters without a gradient in the second, but for experts that no patch had chosen."""
+    """Two steps; the face parameters without a gradient in the second, but for experts that few patches had chosen."""
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        unused = watch_experts(model)
+        few = watch_experts(model)
         model(**inputs).loss.backward()
         optimizer.step()
     found = {name: p.grad for name, p in model.named_parameters() if FACE in name}
     assert found and all(grad is not None for grad in found.values())
     silent = [name for name, grad in found.items() if not bool(grad.abs().sum() > 0)]
-    return [name for name in silent if not any(expert in name for expert in unused)]
+    return [name for name in silent if not any(expert in name for expert in few)]
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:

@@ -67,7 +67,7 @@ def plain(assets: Assets, lm: str = "qwen", vision: str = "clip") -> Path:
 def switched_on(source: Path, out: Path, **settings: Any) -> Path:
     """A linked copy with face mode and the drawn faces' knowledge; made once. ``encoder``, ``fusion``, ``own_vit``.
 
-    Names as in ``tests.core.standin``. ``out``: LLaVA-NeXT takes a path with "moe" in it for a Mixture-of-Experts LLM's.
+    Names as in ``tests.core.standin``. ``out``: LLaVA-NeXT takes a path with "moe" in it for that of another LLM.
     """
     block = encoder_blocks(settings.get("encoder", "part-embedding"), width=16)
     block["fusion"] = FUSION_BLOCKS[settings.get("fusion", "gated_add")]

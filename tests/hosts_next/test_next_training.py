@@ -82,21 +82,21 @@ def face_weights(model: Any) -> dict[str, torch.Tensor]:
 )
 def test_every_face_parameter_learns(assets: Assets, stage: str, lm: str, encoder: str, fusion: str) -> None:
     gradients: list[dict[str, float]] = []
-    unused: list[set[str]] = []  # experts, of the step that follows
+    few: list[set[str]] = []  # experts that few patches chose, of the step that follows
 
     def record(model: Any) -> None:
         for name, parameter in face_weights(model).items():
             assert parameter.requires_grad and parameter.grad is not None, name
         gradients.append({name: p.grad.float().norm().item() for name, p in face_weights(model).items()})
-        unused.append(watch_experts(model))
+        few.append(watch_experts(model))
 
     out = next_models.named("llava", stage, lm, encoder, fusion, "grad")
     all_samples = {"per_device_train_batch_size": 8, "max_steps": 2}
     train(assets, base(assets, lm, encoder, fusion), out, stage, on_step=record, **all_samples)
     assert gradients[-1] and all(math.isfinite(norm) for norms in gradients for norm in norms.values())
-    # The state for samples without a map learns only where a sample has none, an expert where a patch has chosen it.
+    # The state for samples without a map learns only where a sample has none, an expert where patches have chosen it.
     silent = [name for name, norm in gradients[-1].items() if norm == 0.0]
-    assert [name for name in silent if not any(part in name for part in ("no_map", *unused[-2]))] == []
+    assert [name for name in silent if not any(part in name for part in ("no_map", *few[-2]))] == []
 
 
 @pytest.mark.parametrize(

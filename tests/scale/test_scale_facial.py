@@ -35,7 +35,7 @@ def balance(run: Trained) -> list[float]:
 
 
 def check(runs: Runs, way: str) -> Trained:
-    """Losses and weights are those of one process; every parameter moved, but for experts that lacked a patch at times."""
+    """Losses and weights are those of one process; all parameters moved, but for experts that at times had no patch."""
     expected, found = one(runs), runs(way, **STRICT)
     assert found.losses == pytest.approx(expected.losses, abs=2e-3)
     before = load_file(runs.start / "model.safetensors")
@@ -48,7 +48,7 @@ def check(runs: Runs, way: str) -> Trained:
     return found
 
 
-@pytest.mark.parametrize("way", ["ddp", *(pytest.param(way, marks=pytest.mark.scale) for way in ZERO)])
+@pytest.mark.parametrize("way", ["ddp", *(pytest.param(way, marks=pytest.mark.scale) for way in (*ZERO, "fsdp2"))])
 def test_two_ranks_train_as_one_process_does(runs_of: RunsOf, way: str) -> None:
     found = check(runs_of(*GROUPED), way)
     assert any(left for rank in found.ranks for left in rank["unused"]), "every rank's experts all had a patch"

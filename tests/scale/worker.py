@@ -65,7 +65,7 @@ class Trainer(train_hf.FaceTrainer):
     unused: list[set[str]]
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        unused = watch_experts(self.model)
+        unused = watch_experts(self.model, share=0.0)
         loss = super().training_step(model, *args, **kwargs)
         self.__dict__.setdefault("unused", []).append(set(unused))
         return loss

@@ -16,6 +16,7 @@ CLIP_FOLDERS: dict[str, tuple[str, ...]] = {
     "dfew": ("Clip/original",),
     "mafw": ("data/clips", "clips"),
     "cremad": ("VideoFlash",),
+    "made-video": ("videos",),
 }
 """Data set -> where its clips are when they do not lie beside the folders of their frames."""
 
@@ -61,6 +62,12 @@ class Shown:
 Rows = Callable[[Source], Iterator[Shown]]
 MEDIA = {"media": "frame"}
 """The settings of a benchmark of ``clips``."""
+_NO_CLIP = {"video": "no clip file", "frames": "no folder of frames"}
+_NOTES = {
+    "frame": "clips are shown by a middle frame",
+    "video": "clips are shown whole, as video",
+    "frames": "clips are shown whole, as folders of frames: for face_llava, other runners read files only",
+}
 
 
 def pictures(source: Source) -> Iterator[Shown]:
@@ -71,28 +78,37 @@ def pictures(source: Source) -> Iterator[Shown]:
 
 
 def clips(source: Source) -> Iterator[Shown]:
-    """The chosen rows of a video set: the middle frame, or the clip itself by ``--set media=video`` (``MEDIA``).
+    """The chosen rows of a video set: the middle frame, or the clip itself by ``--set media=video`` (its file) or
+    ``media=frames`` (the folder of its frames).
 
     Rows without the one that is asked for are left out and counted. Raises ``FaceDataError`` for another medium, and
     where no row has it.
     """
     media = source.options["media"]
-    if media not in ("frame", "video"):
-        raise FaceDataError(f"--set media={media}: expected frame or video")
+    if media not in _NOTES:
+        raise FaceDataError(f"--set media={media}: expected frame, video or frames")
     m, listing, before = source.the_manifest(), Listing(source.root), source.skipped.total()
     for row in source.rows.tolist():
         image = str(m.images[row])
-        clip = _clip(listing, image, CLIP_FOLDERS.get(m.dataset, ())) if media == "video" else ""
-        if media == "video" and not clip:
-            source.skipped["no clip file"] += 1
+        clip = "" if media == "frame" else _whole(media, listing, image, CLIP_FOLDERS.get(m.dataset, ()))
+        if media in _NO_CLIP and not clip:
+            source.skipped[_NO_CLIP[media]] += 1
         elif media == "frame" and image.lower().endswith(VIDEOS):
             source.skipped["a clip without frames (--set media=video asks about the clip)"] += 1
         else:
             images = () if clip else (image,)
             yield Shown(row, str(m.ids[row]), source.cluster(row), source.groups(row), images, clip)
     if source.skipped.total() - before == len(source.rows):
-        raise FaceDataError(f"not one {media} of {len(source.rows):,} clips is below {source.root}", "missing")
-    source.notes.append("clips are shown whole, as video" if media == "video" else "clips are shown by a middle frame")
+        what = "folder of frames" if media == "frames" else media
+        raise FaceDataError(f"not one {what} of {len(source.rows):,} clips is below {source.root}", "missing")
+    source.notes.append(_NOTES[media])
+
+
+def _whole(media: str, listing: Listing, image: str, folders: Sequence[str]) -> str:
+    """The clip's file, or the folder of its frames; "" = none."""
+    if media == "video":
+        return _clip(listing, image, folders)
+    return "" if image.lower().endswith(VIDEOS) else image.rpartition("/")[0]
 
 
 def _clip(listing: Listing, image: str, folders: Sequence[str]) -> str:

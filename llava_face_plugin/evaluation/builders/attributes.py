@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from ...data.datasets.celebvhq import ACTION
+from ...data.made_motion import TEMPORAL
 from ...data.wording import bare_question
 from ..questions import Question
 from ._shown import MEDIA, Rows, Shown, clips, pictures
@@ -41,6 +42,10 @@ BENCHMARKS = (
     Benchmark(
         "face_celebvhq", "CelebV-HQ: 83 attributes of clips (48 of a frame)", attribute_questions(clips, ACTION),
         ("celebvhq",), settings=MEDIA,
+    ),
+    Benchmark(
+        "face_made_video", "Drawn clips: 28 attributes, 8 of them events (20 of a frame)",
+        attribute_questions(clips, TEMPORAL), ("made-video",), split="val", settings=MEDIA,
     ),
     Benchmark("face_made", "Drawn faces: 20 attributes, no real person", attribute_questions(), ("made",), split="val"),
 )  # fmt: skip

@@ -15,7 +15,8 @@ from ...data.files import sha256_of
 from ...data.manifest import SPLITS, Manifest
 from ...errors import FaceDataError
 from ...segment.images import Picture, read_file
-from ...video.decoders import DECODERS, open_clip
+from ...video.decoders import DECODERS
+from ...video.frames import opened
 from ...video.limits import check_file
 from ..questions import Header, Question, question_path, save_questions
 
@@ -211,8 +212,8 @@ def _readable(source: Source, questions: list[Question], progress: Progress) -> 
         try:
             if name not in clips:
                 Picture(read_file(path), f"image {name}")
-            elif decodes:
-                open_clip(path).times()
+            elif decodes or path.is_dir():
+                opened(path).times()
             else:
                 check_file(path)
         except FaceDataError as error:
