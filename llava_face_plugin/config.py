@@ -78,7 +78,7 @@ class FusionConfig(_Block):
     """moe: every expert sees every patch, or only the patches that chose it. Equal results."""
     balance_weight: float = Field(default=0.01, ge=0.0)
     """moe: factor of the load-balancing loss (Switch Transformers use 0.01)."""
-    balance_over: Literal["batch", "image"] = "batch"
+    balance_over: Literal["batch", "image"] = "image"
     """moe: over which patches the load is balanced."""
     z_weight: float = Field(default=0.0, ge=0.0)
     """moe: factor of the router z-loss (ST-MoE uses 0.001)."""

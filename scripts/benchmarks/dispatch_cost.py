@@ -4,10 +4,10 @@
         [--device cpu|cuda] [--out DIR]
 
 The adapter of the preset ``favchat`` at LLaVA-1.5-7B's widths: 576 patches an image (or ``--patches``), 4096 wide,
-experts of 4096 -> 1024 -> 4096 (``--scale``: divided by it), random weights and inputs. Dense, grouped and dense again take turns, call by call; the
-ratio is the median of grouped_i / dense_i, and dense again / dense shows the noise. ``training`` is forward and
-backward, ``inference`` the forward alone. On a GPU weights are bf16, and a call ends when the device has no work left:
-grouped dispatch reads from the device how many patches each expert got.
+experts of 4096 -> 1024 -> 4096 (``--scale``: widths divided by it), random weights and inputs. Dense, grouped and dense
+again take turns, call by call; the ratio is the median of grouped_i / dense_i, and dense again / dense shows the noise.
+``training`` is forward and backward, ``inference`` the forward alone. On a GPU weights are bf16, and a call ends when
+the device has no work left: grouped dispatch reads from the device how many patches each expert got.
 """
 
 from __future__ import annotations
@@ -180,11 +180,9 @@ def main() -> None:
         rows.append(row_of(case, shape, widths, arguments.pairs, arguments.device))
         print(" | ".join(table(rows[-1:], arguments.device).cells[0]), flush=True)
     protocol = {
-        "images": arguments.images,
-        "patches": arguments.patches,
-        "widths": widths._asdict(),
+        "images": arguments.images, "patches": arguments.patches, "widths": widths._asdict(),
         "warm-up rounds dropped": WARM_UP,
-    }
+    }  # fmt: skip
     found = table(rows, arguments.device)
     write_tables(
         arguments.out, {"rows": rows, "protocol": protocol, "machine": machine(arguments.device)}, [found]

@@ -62,7 +62,9 @@ def face_block(variant: Variant, facial: Mapping[str, Any], hidden: int) -> dict
     return {
         "preset": "favchat",
         "facial": encoder if variant.facial else None,
-        "fusion": {"experts": experts, "top_k": top_k, "hidden": wide, "general": variant.general},
+        "fusion": {
+            "experts": experts, "top_k": top_k, "hidden": wide, "general": variant.general, "balance_over": "batch",
+        },  # fmt: skip
     }
 
 
