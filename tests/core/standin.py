@@ -38,8 +38,7 @@ KNOWLEDGE: dict[str, Any] = {
 # Small in every width, and with every setting that a type has.
 FUSION_FORMS: dict[str, list[dict[str, Any]]] = {
     "append": [{}, {"pool": 2}],
-    # Balance over images: that over a batch is another one in each part of it.
-    "moe": [{"hidden": 8}, {"hidden": 8, "dispatch": "grouped", "balance_over": "image", "z_weight": 0.1}],
+    "moe": [{"hidden": 8, "balance_over": "batch"}, {"hidden": 8, "dispatch": "grouped", "z_weight": 0.1}],
     "soft-gate": [{"hidden": 8, "width": 8}],
     "text-query": [{"width": 8, "heads": 2, "queries": 3}],
 }
