@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import FaceConfigError
+from ..errors import FaceConfigError, FaceDataError
 from ..facial_config import Activation, VitConfig
-from .vit_weights import READERS, VitCheckpoint, translated
+from .vit_weights import READERS, UNREAD, VitCheckpoint, translated
 
 
 class FrozenVit:
@@ -47,8 +47,7 @@ class FrozenVit:
         if self._model is None:
             from transformers import AutoImageProcessor
 
-            with _without_zero3():
-                model = vision_class(self.name).from_pretrained(self.name)
+            model = _whole(vision_class(self.name), self.name)
             processor = AutoImageProcessor.from_pretrained(self.name)
             self._mean, self._std = processor.image_mean, processor.image_std
             dtype = torch.float32 if device.type == "cpu" else torch.float16
@@ -99,7 +98,7 @@ _ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu
 def read_directory(path: str) -> VitCheckpoint:
     """A directory (or hub name) of a CLIP, SigLIP or DINOv2 that transformers can load.
 
-    Raises ``FaceConfigError`` for another kind, ``FaceDataError`` for weights with unknown names.
+    Raises ``FaceConfigError`` for another kind, ``FaceDataError`` for weights that are missing or have unknown names.
     """
     import transformers
 
@@ -112,9 +111,10 @@ def read_directory(path: str) -> VitCheckpoint:
         )
     name, shape = _FAMILIES[config.model_type]
     try:
-        with _without_zero3():
-            model = getattr(transformers, name).from_pretrained(path)
+        model = _whole(getattr(transformers, name), path)
         processor = transformers.AutoImageProcessor.from_pretrained(path)
+    except FaceDataError:
+        raise
     except (OSError, ValueError) as error:
         raise FaceConfigError(f"face.facial.path {path!r} cannot be read: {error}") from None
     state = {name.removeprefix("vision_model."): value for name, value in model.state_dict().items()}
@@ -140,6 +140,17 @@ def denormalise(pixels: Tensor, mean: Any, std: Any) -> Tensor:
     pixels = pixels.float()
     rgb = pixels * pixels.new_tensor(list(std)).view(shape) + pixels.new_tensor(list(mean)).view(shape)
     return rgb.clamp(0.0, 1.0)
+
+
+def _whole(cls: Any, path: str) -> Any:
+    """``cls.from_pretrained``. Raises ``FaceDataError`` where weights are missing: transformers makes them up."""
+    with _without_zero3():
+        model, info = cls.from_pretrained(path, output_loading_info=True)
+    names = (name.removeprefix("vision_model.") for name in info["missing_keys"])
+    missing = sorted(name for name in names if not name.startswith(UNREAD))
+    if missing:
+        raise FaceDataError(f"weights {path}: {len(missing)} weights are missing: {', '.join(missing[:3])}, ...")
+    return model
 
 
 @contextmanager

@@ -135,7 +135,7 @@ _IN_BLOCK = {
     "c_proj": "project", "fc2": "project",
 }  # fmt: skip
 _BLOCK = re.compile(r"(?:transformer\.resblocks|encoder\.layers?)\.(\d+)\.(.+)\.(weight|bias|lambda1)")
-_UNREAD = (
+UNREAD = (
     "proj", "ln_post.", "post_layernorm.", "layernorm.", "head.", "pooler.",  # behind the last block
     "mask_token", "lm_transformer.", "ln_lm.", "lm_head.", "embeddings.mask_token", "embeddings.position_ids",
 )  # fmt: skip
@@ -148,7 +148,7 @@ def translated(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """
     out: dict[str, Tensor] = {}
     for name, value in state.items():
-        if name.startswith(_UNREAD):
+        if name.startswith(UNREAD):
             continue
         ours = _our_name(name)
         if ours is None:

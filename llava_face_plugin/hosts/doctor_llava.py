@@ -151,3 +151,5 @@ def _check_name(report: Report, model_dir: Path) -> None:
     for other in ("mpt", "mistral"):
         if other in (str(model_dir.resolve()).lower() if other == "mpt" else name):
             report.add("warning", "name", f"{other!r} in the path makes LLaVA take another language model")
+    if "moe" in str(model_dir.resolve()).lower():
+        report.add("warning", "name", "'moe' in the path makes LLaVA-NeXT (not LLaVA 1.5) take a Qwen of experts")

@@ -129,12 +129,18 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes make an unpickler raise whatever they happen to spell
-        raise FaceDataError(f"weights {path}: not a readable state dict of tensors ({error})", "damaged") from error
+        why = _first_line(error)
+        raise FaceDataError(f"weights {path}: not a readable state dict of tensors ({why})", "damaged") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise FaceDataError(f"weights {path}: expected a dict of tensors by name", "format")
     return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _first_line(error: Exception) -> str:
+    """torch's own advice goes on for a page, and would have the file's code run."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _existing(path: str | Path) -> Path:

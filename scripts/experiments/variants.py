@@ -63,8 +63,12 @@ def face_block(variant: Variant, facial: Mapping[str, Any], hidden: int) -> dict
         "preset": "favchat",
         "facial": encoder if variant.facial else None,
         "fusion": {
-            "experts": experts, "top_k": top_k, "hidden": wide, "general": variant.general, "balance_over": "batch",
-        },  # fmt: skip
+            "experts": experts,
+            "top_k": top_k,
+            "hidden": wide,
+            "general": variant.general,
+            "balance_over": "batch",
+        },
     }
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llava_face_plugin.encoders import READERS
+from llava_face_plugin.encoders.backbones import FrozenVit
 from llava_face_plugin.encoders.vit import VisionTransformer
 from llava_face_plugin.encoders.vit_weights import fit, load_weights, resized
 from llava_face_plugin.errors import FaceConfigError, FaceDataError
@@ -159,6 +160,21 @@ def test_the_vision_half_of_a_whole_clip_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.contract
+def test_a_directory_without_some_of_the_weights_is_refused(tmp_path: Path) -> None:
+    transformers_tower("clip").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    lost = next(name for name in weights if "layers.1.mlp.fc1.weight" in name)
+    weights.pop(lost)
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    from transformers import CLIPImageProcessor
+
+    CLIPImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(FaceDataError, match=r"1 weights are missing: encoder\.layers\.1\.mlp\.fc1\.weight"):
+        READERS["transformers"](str(tmp_path))
+    with pytest.raises(FaceDataError, match="1 weights are missing"):
+        FrozenVit(str(tmp_path), -2)(torch.rand(1, 3, 28, 28))
+
+
 def test_other_models_are_refused(tiny_base: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs transformers' readers")
     with pytest.raises(FaceConfigError, match="face.facial.path .* is a 'llama'.*use CLIP, SigLIP or DINOv2"):

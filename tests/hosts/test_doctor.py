@@ -97,7 +97,7 @@ def test_damaged_files_are_named(trained: Path, tmp_path: Path, file: str, conte
 
 
 def test_upstreams_traps_are_warned_of(trained: Path, tmp_path: Path) -> None:
-    out = shutil.copytree(trained, tmp_path / "attempt-1")
+    out = shutil.copytree(trained, tmp_path / "moe" / "attempt-1")
     tokenizer = json.loads((out / "tokenizer_config.json").read_text())
     tokenizer.pop("legacy", None)
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer))
@@ -107,7 +107,7 @@ def test_upstreams_traps_are_warned_of(trained: Path, tmp_path: Path) -> None:
     assert report.healthy
     assert {"tokenizer", "generation_config.json", "name"} <= set(warnings(report))
     names = [f.detail for f in report.findings if f.what == "name"]
-    assert [any(word in text for text in names) for word in ("'llava'", "'lora'", "'mpt'")] == [True] * 3
+    assert [any(word in text for text in names) for word in ("'llava'", "'lora'", "'mpt'", "'moe'")] == [True] * 4
 
 
 def test_data_is_checked_sample_by_sample(face_base: Path, faces: Path, tmp_path: Path) -> None:

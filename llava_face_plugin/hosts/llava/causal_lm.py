@@ -135,7 +135,7 @@ class FaceCausalLM:
         if self.face_config.knowledge is None and fusion_loss is None:
             return output
         if arguments.get("dpo_forward"):
-            raise FaceHostError("face mode's losses are not for DPO training: enable it without --knowledge there")
+            raise FaceHostError("face mode's losses are not for DPO training: use neither --knowledge nor moe there")
         loss = output[0] if isinstance(output, tuple) else output.loss
         parts = {"loss_lm": loss, **{f"loss_{name}": value for name, value in auxiliary.losses.items()}}
         total = loss
