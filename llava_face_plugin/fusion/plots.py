@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import FaceDataError
 from ..reports.figures import new_figure, plain, save
+from .inputs import Auxiliary
 
 LOAD, PROBABILITY, EVEN = "#0072B2", "#E69F00", "#222222"  # Okabe and Ito's, told apart by the colour-blind
 _NAMES = ("expert_load", "expert_probability", "expert_gates", "router_entropy")
+
+
+@contextmanager
+def watched(face: nn.Module) -> Iterator[Auxiliary]:
+    """Statistics of all forwards of a ``FaceBranch`` while the context is open, in whichever host it hangs.
+
+    For looking, not for training: the fusion's losses go there, and not to the host. All images must have as many
+    patches.
+    """
+    seen = Auxiliary()
+    handle = face.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, {**kwargs, "auxiliary": seen}), with_kwargs=True
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def plot_expert_use(statistics: Mapping[str, Tensor], path: str | Path, title: str) -> None:
@@ -56,4 +75,5 @@ def _bars(axes: Any, load: np.ndarray, probability: np.ndarray) -> None:
     axes.axhline(1.0 / len(load), color=EVEN, linewidth=1.0, linestyle="--", label="even")
     axes.set_xticks(x)
     axes.set_xlabel("expert")
-    axes.legend(fontsize=7)
+    axes.margins(y=0.35)  # room for the legend above the bars
+    axes.legend(fontsize=7, loc="upper center", ncols=3, frameon=False)

@@ -25,7 +25,7 @@ from llava_face_plugin.fusion.experts import (
     route,
     z_loss,
 )
-from llava_face_plugin.fusion.plots import plot_expert_use
+from llava_face_plugin.fusion.plots import plot_expert_use, watched
 from tests.core.standin import LLM, VISION, branch, config, features, maps, open_gates, projector, run
 
 FORM = {"type": "moe", "hidden": 8}
@@ -250,6 +250,17 @@ def test_picture_of_the_experts(tmp_path: Any) -> None:
         assert image.width > 1000 and len(image.convert("RGB").getcolors(1 << 24)) > 50
     plot_expert_use(auxiliary.statistics, tmp_path / "experts.svg", "Experts")
     assert "</svg>" in (tmp_path / "experts.svg").read_text()
+
+
+def test_forwards_that_are_watched_leave_their_statistics() -> None:
+    face, told = branch("facial", FORM), Auxiliary()
+    with watched(face) as seen:
+        for start in (0, 2):  # two batches, as a host calls it
+            run(face, projector(), features(4, 4), None, of=slice(start, start + 2))
+    run(face, projector(), features(4, 4), None, auxiliary=told)
+    assert set(seen.statistics) == set(told.statistics)
+    for name, value in told.statistics.items():
+        torch.testing.assert_close(seen.statistics[name], value)
 
 
 def test_no_picture_without_experts(tmp_path: Any) -> None:
