@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import FaceConfigError, FaceDataError
@@ -48,7 +49,7 @@ class FrozenVit:
             from transformers import AutoImageProcessor
 
             model = _whole(vision_class(self.name), self.name)
-            processor = AutoImageProcessor.from_pretrained(self.name)
+            processor = AutoImageProcessor.from_pretrained(self.name, trust_remote_code=False)
             self._mean, self._std = processor.image_mean, processor.image_std
             dtype = torch.float32 if device.type == "cpu" else torch.float16
             self._model = model.to(dtype).eval().requires_grad_(False)
@@ -76,7 +77,7 @@ def vision_config(name: str, key: str = "segmentation.vision_tower") -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise FaceConfigError(f"face.{key} {name!r} cannot be read: {error}") from None
     return getattr(config, "vision_config", config)
@@ -112,7 +113,7 @@ def read_directory(path: str) -> VitCheckpoint:
     name, shape = _FAMILIES[config.model_type]
     try:
         model = _whole(getattr(transformers, name), path)
-        processor = transformers.AutoImageProcessor.from_pretrained(path)
+        processor = transformers.AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
     except FaceDataError:
         raise
     except (OSError, ValueError) as error:
@@ -143,9 +144,12 @@ def denormalise(pixels: Tensor, mean: Any, std: Any) -> Tensor:
 
 
 def _whole(cls: Any, path: str) -> Any:
-    """``cls.from_pretrained``. Raises ``FaceDataError`` where weights are missing: transformers makes them up."""
-    with _without_zero3():
-        model, info = cls.from_pretrained(path, output_loading_info=True)
+    """``cls.from_pretrained``. Raises ``FaceDataError`` for damaged weights and missing ones, which it makes up."""
+    try:
+        with _without_zero3():
+            model, info = cls.from_pretrained(path, output_loading_info=True)
+    except (SafetensorError, RuntimeError) as error:  # cut off; or of other shapes than its configuration says
+        raise FaceDataError(f"weights {path}: damaged, or not of its config.json ({error})", "damaged") from None
     names = (name.removeprefix("vision_model.") for name in info["missing_keys"])
     missing = sorted(name for name in names if not name.startswith(UNREAD))
     if missing:

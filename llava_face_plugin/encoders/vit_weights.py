@@ -60,6 +60,8 @@ def read_farl(path: str) -> VitCheckpoint:
         raise FaceDataError(f"weights {path}: no transformer block (visual.transformer.resblocks.0)")
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     heads = max(width // 64, 1)  # in OpenAI's CLIP and in FaRL a head is 64 wide; the weights do not tell
+    if width % heads:
+        raise FaceDataError(f"weights {path}: {width} wide, which is no multiple of its {heads} heads of 64")
     vit = VitConfig(width=width, depth=depth, heads=heads, hidden=widen.shape[0], patch=patch)
     return VitCheckpoint(vit, _side(weights, vit, path) * patch, list(CLIP_MEAN), list(CLIP_STD), weights)
 
@@ -92,6 +94,8 @@ def fit(checkpoint: VitCheckpoint, config: FacialConfig) -> dict[str, Tensor]:
     weights["positions"] = resized(weights["positions"], config.grid, int(config.vit.class_token))
     weights = {name: weights[name] for name in wanted}
     for name, value in weights.items():
+        if not value.isfinite().all():
+            raise FaceDataError(f"weights {path}: {name} holds values that are not finite", "damaged")
         if value.shape != wanted[name].shape:
             raise FaceDataError(f"weights {path}: {name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}")
     return weights
@@ -156,6 +160,8 @@ def translated(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
         out[ours] = value.float()
     for token in ("class_token", "registers", "positions"):
         if token in out:  # DINOv2 keeps them with dimensions of size 1 in front
+            if token != "class_token" and out[token].ndim < 2:
+                raise FaceDataError(f"weights {where}: {token} of shape {tuple(out[token].shape)}, not a row a token")
             out[token] = out[token].flatten() if token == "class_token" else out[token].flatten(0, -2)
     return _joined(out, where)
 

@@ -1,7 +1,7 @@
 """The text that each image is shown with, for fusions that read it: from a batch of token ids to a ``Prompt``.
 
-A text's prompt is all of it before its answer, the first supervised token; where nothing is supervised (inference), all
-of it.
+A text's prompt is all of it before its answer, the first supervised token. Without labels (inference): all of it. With
+labels that supervise nothing in a text: none of it, since nobody knows where its answer begins.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def prompt_of(
     packed, mask = _packed(ids, _readable(texts, ids, places))
     if training and not packed.shape[1]:
         warnings.warn(
-            "no text of this batch has a prompt: its labels supervise everything, from the first token on. A fusion "
-            "that reads the prompt learns nothing of it so; set the labels of the questions to -100",
+            "no text of this batch has a prompt: its labels supervise everything, from the first token on, or nothing. "
+            "A fusion that reads the prompt learns nothing of it so; set the labels of the questions to -100",
             stacklevel=2,
         )
     with torch.no_grad():
@@ -94,13 +94,14 @@ def rows_of(places: Sequence[int], lengths: Sequence[int]) -> list[int]:
 
 
 def _readable(texts: Texts, ids: Tensor, places: Collection[int]) -> Tensor:
-    """(S, L) bool: text, and before the first answer."""
+    """(S, L) bool: text, and before the first answer; see the module."""
     mask = _visible(texts.attention_mask, ids)
     if texts.labels is not None:
         if texts.labels.shape != ids.shape:
             raise FaceHostError(f"labels {tuple(texts.labels.shape)} are not those of texts {tuple(ids.shape)}")
         answer = _without((texts.labels.to(ids.device) != IGNORE) & mask, ids, texts.markup)
-        mask = mask & (answer.cumsum(dim=1) == 0)
+        # A text without an answer teaches nothing: upstream masks whole samples that it could not read.
+        mask = mask & (answer.cumsum(dim=1) == 0) & answer.any(dim=1, keepdim=True)
     return _without(mask, ids, places)
 
 

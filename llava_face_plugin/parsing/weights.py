@@ -133,7 +133,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise FaceDataError(f"weights {path}: not a readable state dict of tensors ({why})", "damaged") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    tensors = isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values())
+    if not tensors or not all(isinstance(name, str) for name in content):
         raise FaceDataError(f"weights {path}: expected a dict of tensors by name", "format")
     return {name.removeprefix("module."): value for name, value in content.items()}
 

@@ -175,6 +175,30 @@ def test_a_directory_without_some_of_the_weights_is_refused(tmp_path: Path) -> N
         FrozenVit(str(tmp_path), -2)(torch.rand(1, 3, 28, 28))
 
 
+def test_a_damaged_directory_is_one_error(tmp_path: Path) -> None:
+    transformers_tower("clip").save_pretrained(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(FaceDataError, match=str(tmp_path)) as caught:
+        READERS["transformers"](str(tmp_path))
+    assert caught.value.reason == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visual.conv1.weight": torch.zeros(200, 3, 4, 4)}, "multiple of its 3 heads"),
+        ({"visual.positional_embedding": torch.zeros(17)}, "not a row a token"),
+        ({"visual.positional_embedding": torch.full((17, 64), torch.nan)}, "not finite"),
+    ],
+)
+def test_a_strange_farl_file_is_one_error(tmp_path: Path, change: dict[str, Tensor], message: str) -> None:
+    torch.save({"state_dict": {**farl_state(), **change}}, tmp_path / "farl.pth")
+    config = FacialConfig.model_validate(facial_block(path=str(tmp_path / "farl.pth")))
+    with pytest.raises(FaceDataError, match=message):
+        load_weights(config)
+
+
 def test_other_models_are_refused(tiny_base: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs transformers' readers")
     with pytest.raises(FaceConfigError, match="face.facial.path .* is a 'llama'.*use CLIP, SigLIP or DINOv2"):

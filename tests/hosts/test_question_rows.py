@@ -75,6 +75,11 @@ def test_the_longest_prompt_decides_wherever_it_stands() -> None:
     assert left.tokens.shape[1] == 4 and torch.equal(left.tokens, right.tokens) and torch.equal(left.mask, right.mask)
 
 
+def test_of_a_text_without_an_answer_nothing_is_read() -> None:
+    """LLaVA masks a whole sample that it could not tokenise: its answer stands somewhere in there."""
+    assert words(prompt([[5, 6, 7], [5, 6, 7]], None, [[NO, NO, NO], [NO, NO, 7]], training=True)) == [[], [5, 6]]
+
+
 def test_a_labelled_padding_is_no_answer() -> None:
     assert words(prompt([[0, 0, 5, 6, 9]], [[0, 0, 1, 1, 1]], [[0, 0, NO, NO, 9]])) == [[5, 6]]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from llava_face_plugin.encoders.vit_weights import load_weights
 from llava_face_plugin.hosts.llava.gate import unwrap
 from llava_face_plugin.labels import NO_MAP
 from llava_face_plugin.model_files import read_config
@@ -122,6 +123,18 @@ def test_stage_1_adapter_carries_the_branch_into_finetune(
     trained = dict(unwrap(trainer.model).named_parameters())
     for name, value in adapter.items():
         assert torch.equal(value, trained[name]), name
+
+
+@pytest.mark.parametrize("kind", ["finetune", "lora"])
+def test_a_trained_encoder_starts_from_its_path(base: Path, faces: Path, root: Path, kind: str) -> None:
+    """From a language model upstream builds the projector after loading, where nothing else would read the path."""
+    source = switched_on(base, root / "base-facial-trained", "facial-trained", "moe")
+    out = root / f"llava-trained-encoder-{kind}"
+    trainer = upstream.train(upstream.flags(source, base / "clip", faces, out, kind, max_steps=1, learning_rate=0.0))
+    branch = unwrap(trainer.model).get_model().mm_projector.face
+    for name, value in load_weights(branch.config.facial).items():
+        found = branch.facial.vit.state_dict()[name]
+        assert torch.allclose(found, value, atol=1e-3), name  # LoRA's --mm_projector_lr moves it a step
 
 
 def test_a_plain_adapter_loads_into_face_mode(base: Path, faces: Path, root: Path) -> None:

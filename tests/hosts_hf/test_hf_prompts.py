@@ -306,6 +306,18 @@ def test_an_answer_is_generated_as_it_is_scored(root: Path) -> None:
     assert torch.equal(scored[:, start - 1 : -1].argmax(-1), out[:, start:])
 
 
+def test_guessed_tokens_are_not_read(root: Path) -> None:
+    """Assisted decoding shows the first forward guesses behind the prompt; here they come from the prompt itself."""
+    model, inputs = model_of("llava", root), {k: v[:1] for k, v in asking(texts("llava")).items()}
+    inputs["input_ids"][:, -2:] = inputs["input_ids"][:, -4:-2]  # what was seen before is guessed to come again
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": 2}  # assisted decoding needs one
+    with watched(model) as plain:
+        expected = model.generate(**inputs, **options)
+    with watched(model) as guessing:
+        found = model.generate(**inputs, prompt_lookup_num_tokens=3, max_matching_ngram_size=2, **options)
+    assert torch.equal(found, expected) and torch.equal(guessing.tokens[0], plain.tokens[0])
+
+
 def test_a_static_cache(root: Path) -> None:
     model, inputs = model_of("llava", root), asking(texts("llava"))
     options = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}

@@ -139,6 +139,17 @@ def test_labels_that_no_loss_takes_up_are_warned_of(root: Path, tmp_path: Path) 
         train(PastTheHead, trained_model(root), tmp_path, data=samples(attributes=False))
 
 
+def test_a_balance_loss_that_no_loss_takes_up_is_warned_of(root: Path, tmp_path: Path) -> None:
+    """With label smoothing Trainer takes the labels away from the model and computes L_lm itself."""
+    data = samples(attributes=False)
+    model = load(switched_on("llava", root, "facial", "moe"))
+    with pytest.warns(UserWarning, match="no loss takes them up"):
+        train(Trainer, model, tmp_path / "plain", data=data, label_smoothing_factor=0.1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*no loss takes them up")
+        train(Logging, model, tmp_path / "mixed", data=data, label_smoothing_factor=0.1)
+
+
 def test_the_mixin_adds_nothing_twice_and_logs_the_parts(root: Path, tmp_path: Path) -> None:
     _, expected = train(Trainer, trained_model(root), tmp_path / "plain")
     trainer, found = train(Logging, trained_model(root), tmp_path / "mixed")

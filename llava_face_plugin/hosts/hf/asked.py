@@ -31,6 +31,8 @@ class FaceAsked:
 
     _texts: Texts | None = None
     _labels: Tensor | None = None
+    _given: int | None = None
+    """How many tokens ``generate`` was given: assisted decoding shows a forward guesses behind them."""
 
     @property
     def reads_prompt(self) -> bool:
@@ -48,8 +50,22 @@ class FaceAsked:
             self._labels = before
 
     @contextmanager
+    def generating(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Iterator[None]:
+        """As ``shown_with``; forwards in this context read no token behind these."""
+        before, self._given = self._given, None if input_ids is None else input_ids.shape[1]
+        try:
+            with self.shown_with(input_ids, attention_mask):
+                yield
+        finally:
+            self._given = before
+
+    @contextmanager
     def shown_with(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Iterator[None]:
         """Images that are encoded in this context belong to these texts; see ``Texts``."""
+        if self._given is not None and input_ids is not None:
+            input_ids = input_ids[:, : self._given]
+            if attention_mask is not None and attention_mask.ndim == 2:
+                attention_mask = attention_mask[:, : self._given]
         before, self._texts = self._texts, Texts(input_ids, attention_mask, self._labels)
         try:
             yield

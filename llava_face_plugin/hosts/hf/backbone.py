@@ -174,10 +174,12 @@ class FaceBackbone(FaceAsked, FaceFromPretrained):
         if self.training and (weighted := auxiliary.weighted()) is not None:
             output.face_loss = weighted if output.face_loss is None else output.face_loss + weighted
             output.face_losses = {**(output.face_losses or {}), **auxiliary.losses}
-        if self.training and face_attributes is not None and output.face_loss is not None and not self._listeners:
+        wanted = face_attributes is not None or auxiliary.losses  # without either the knowledge losses are 0
+        learning = self.training and torch.is_grad_enabled()
+        if learning and wanted and output.face_loss is not None and not self._listeners:
             warnings.warn(
-                "face_attributes were given, but no loss takes them up: this trainer goes past the model's own loss. "
-                "Mix llava_face_plugin.hosts.hf.FaceLossMixin into it",
+                "face mode has losses for this batch, but no loss takes them up: this trainer goes past the model's "
+                "own loss. Mix llava_face_plugin.hosts.hf.FaceLossMixin into it",
                 stacklevel=2,
             )
         for outputs in self._listeners:

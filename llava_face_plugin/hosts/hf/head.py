@@ -59,7 +59,7 @@ class FaceHead(FaceFromPretrained):
             return upstream(inputs, *args, **kwargs)
         # 5.x encodes the images here, past every forward, and once for all beams of a text.
         ids = kwargs.get("input_ids") if inputs is None else inputs
-        with self.model.shown_with(ids, kwargs.get("attention_mask")):
+        with self.model.generating(ids, kwargs.get("attention_mask")):
             return upstream(inputs, *args, **kwargs)
 
     @torch.no_grad()

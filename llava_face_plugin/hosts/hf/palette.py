@@ -44,7 +44,7 @@ def _normalisation(backbone: Any) -> tuple[Any, Any]:
     kind = backbone.config.vision_config.model_type
     if kind not in _NORMALISATION:
         raise FaceHostError(
-            f"the normalisation of a tower of type {kind!r} is not known; known are {', '.join(_NORMALISATION)}. For "
-            "vit-palette name a checkpoint in face.segmentation.vision_tower"
+            f"the normalisation of a tower of type {kind!r} is not known; known are {', '.join(_NORMALISATION)}. A "
+            "facial encoder needs it; for vit-palette name a checkpoint in face.segmentation.vision_tower"
         )
     return _NORMALISATION[kind]

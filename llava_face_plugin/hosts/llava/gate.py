@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ _HUB_KEYS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token", "use_auth_token",
 )  # fmt: skip
 _LOADING_KEYS = ("attn_implementation", "dtype", "quantization_config", "torch_dtype")  # the config has them too
+_loading: ContextVar[bool] = ContextVar("_loading", default=False)
+"""Whether ``from_pretrained`` is under way: it knows afterwards what the checkpoint lacks, and starts that."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,10 @@ def wrap_projector_builder(arch: Any, patches: Patches) -> bool:
             hidden_size=config.hidden_size,
         )
         plain = plain_build(shown, *args, **kwargs)
-        return face_projector(plain, face, config.mm_hidden_size, config.hidden_size)
+        projector = face_projector(plain, face, config.mm_hidden_size, config.hidden_size)
+        if projector.face.facial is not None and not _loading.get():  # training from a language model
+            projector.face.facial.reset_parameters()
+        return projector
 
     build_vision_projector._face = True  # type: ignore[attr-defined]
     patches.set(arch, "build_vision_projector", build_vision_projector)
@@ -162,7 +168,11 @@ def _load_face_model(original: Any, cls: type, path: Any, args: Any, kwargs: dic
     if getattr(config, "mm_vision_tower", None) == guard.TOWER_MARK:
         del config.mm_vision_tower
     wants_info = kwargs.pop("output_loading_info", False)
-    model, info = original(cls, path, *args, output_loading_info=True, **kwargs)
+    token = _loading.set(True)
+    try:
+        model, info = original(cls, path, *args, output_loading_info=True, **kwargs)
+    finally:
+        _loading.reset(token)
     _start_missing_branch(model, info, str(path))
     _start_missing_newline(model, info, str(path))
     _load_missing_tower(model, info)
