@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
     from ..video.rewrite import Outcome, Progress
 
 
@@ -46,14 +48,17 @@ def frames(
     ] = "1/1",
 ) -> None:
     """Take frames out of clips, by default cut to the face, and rewrite their JSON. Run it again to go on."""
-    import torch
-
+    from ..errors import FaceConfigError
     from ..segment.entries import read_samples
     from ..video.detector import detector_of
     from ..video.rewrite import Options, rewrite_clips, rewrite_json
     from ..video.sampling import Sampling
 
     options = Options(Sampling.parse(sampling), crop, side, pad, least_seen, rate, mp4)
+    _check_out(source, out, video_folder)
+    own = {"path": detector_path, "model": detector_model, "sha256": detector_sha256}
+    if detector is None and (lost := [f"--detector-{key}" for key, value in own.items() if value is not None]):
+        raise FaceConfigError(f"frames: {lost[0]} is for a detector: name it with --detector")
     samples = None if source.is_dir() else read_samples(source)
     clips = _in_folder(source) if samples is None else _in_json(source, samples, video_folder)
     number, shards = _shard(shard)
@@ -61,7 +66,7 @@ def frames(
     finds = maps_of = None
     if detector is not None:
         finds = detector_of(detector, str(detector_path) if detector_path else None, model=detector_model,
-                            sha256=detector_sha256, min_score=min_score, device=torch.device(device))  # fmt: skip
+                            sha256=detector_sha256, min_score=min_score, device=_device(device))  # fmt: skip
     if maps is not None:
         from ..parsing.precomputed import PrecomputedParser
 
@@ -74,8 +79,32 @@ def frames(
         raise typer.Exit(130) from None
     if samples is not None and shards == 1:
         rewrite_json(samples, written, out / source.name, outcome)
-    _print(outcome, len(clips))
+    _print(outcome, len(clips), maps)
     raise typer.Exit(0 if written or not clips else 1)
+
+
+def _check_out(source: Path, out: Path, video_folder: Path | None) -> None:
+    """Raises ``FaceConfigError`` if ``out`` is where the clips are, or would have the source JSON overwritten."""
+    from ..errors import FaceConfigError
+
+    folder = source if source.is_dir() else video_folder
+    if folder is not None and out.resolve() == folder.resolve():
+        raise FaceConfigError(f"frames: --out {out} is the folder of the clips themselves: choose another one")
+    if not source.is_dir() and (out / source.name).resolve() == source.resolve():
+        raise FaceConfigError(f"frames: --out {out} would have {source} overwritten: choose another folder")
+
+
+def _device(text: str) -> torch.device:
+    import torch
+
+    from ..errors import FaceConfigError
+
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)  # a name that torch knows may be of a device that is not here
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise FaceConfigError(f"--device {text}: {str(error).splitlines()[0]}") from error
+    return device
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -128,7 +157,7 @@ def _progress() -> Iterator[Progress]:
         yield report
 
 
-def _print(outcome: Outcome, clips: int) -> None:
+def _print(outcome: Outcome, clips: int, maps: Path | None) -> None:
     typer.echo(f"{clips:,} clips: {outcome.made:,} made, {outcome.there:,} already there")
     for reason, count in sorted(outcome.skipped.items()):
         typer.echo(f"  left out: {count:,} x {reason}")
@@ -136,5 +165,11 @@ def _print(outcome: Outcome, clips: int) -> None:
         typer.echo(f"  {message}")
     if outcome.rows:
         typer.echo(f"{outcome.rows:,} samples")
+    if outcome.frames:
+        without = outcome.frames - outcome.mapped
+        typer.echo(f"{outcome.frames:,} frames: {outcome.mapped:,} with a map, {without:,} without")
+        if not outcome.mapped:
+            told = "maps are found by a frame's exact pixels, and those of a lossy mp4 are others than the picture's"
+            typer.echo(f"warning: no frame has a map in {maps}: {told}", err=True)
     for path in outcome.files:
         typer.echo(path)

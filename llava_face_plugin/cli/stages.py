@@ -40,7 +40,9 @@ def stages(
     if stage is not None:
         plan.stage(stage)
     if print_command is not None:
-        _print_commands(plan, stage, print_command, model_dir)
+        if check:
+            raise FaceConfigError("stages: either --check or --print-command, not both")
+        _print_commands(plan, stage, print_command, model_dir, file)
         return
     if model_dir is None:
         if check:
@@ -55,17 +57,23 @@ def stages(
         raise typer.Exit(1)
 
 
-def _print_commands(plan: StageFile, only: str | None, host: str, model_dir: Path | None) -> None:
+def _print_commands(plan: StageFile, only: str | None, host: str, model_dir: Path | None, file: str) -> None:
     from ..config import FaceConfig
     from ..model_files import read_config
     from ..stages.command import command
+    from ..stages.fits import refuse_unfit
+    from ..stages.plan import full_name
 
-    face = FaceConfig.of(read_config(model_dir), str(model_dir)) if model_dir is not None else None
+    face = None
+    if model_dir is not None:
+        config = read_config(model_dir)
+        refuse_unfit(host, config, model_dir)
+        face = FaceConfig.of(config, str(model_dir))
     trained = face is not None and face.facial is not None and face.facial.trained
     for stage in plan.stages:
         if only in (None, stage.name):
             start = "$MODEL_DIR" if model_dir is None else model_dir
-            typer.echo(command(plan, stage, host, start, facial_trained=trained).replace("{file}", plan.name) + "\n")
+            typer.echo(command(plan, stage, host, start, facial_trained=trained, source=full_name(file)) + "\n")
 
 
 def _about(plan: StageFile) -> None:

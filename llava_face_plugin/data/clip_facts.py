@@ -18,6 +18,10 @@ from .datasets.celebvhq import ACTION, APPEARANCE, EMOTION, FILE, load_info, val
 __all__ = ["ACTION", "APPEARANCE", "EMOTION", "ClipFacts", "Span", "read_facts"]
 
 
+COVERED = 0.9
+"""Share of a clip for which its emotions must be labelled to be said of all of it (our default)."""
+
+
 @dataclass(frozen=True)
 class Span:
     """An emotion, from ``start`` to ``end`` seconds of the clip; None: throughout."""
@@ -48,6 +52,25 @@ class ClipFacts:
         """The emotions in order, each once in a row: more than one where the emotion changes."""
         names = [span.emotion for span in self.emotions]
         return tuple(name for i, name in enumerate(names) if i == 0 or names[i - 1] != name)
+
+    @property
+    def covered(self) -> bool:
+        """Whether the emotions are labelled for (nearly) all of the clip; an emotion without times is."""
+        if any(span.start is None or span.end is None for span in self.emotions):
+            return True
+        if self.seconds is None:
+            return False
+        reached = told = 0.0
+        for start, end in ((span.start or 0.0, span.end or 0.0) for span in self.emotions):
+            end = min(end, self.seconds)
+            told += max(0.0, end - max(start, reached))  # what overlaps counts once
+            reached = max(reached, end)
+        return told >= COVERED * self.seconds
+
+    @property
+    def steady(self) -> bool:
+        """Whether one emotion is labelled, for (nearly) all of the clip."""
+        return len(self.course) == 1 and self.covered
 
     @property
     def actions(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def _cells(clips: Sequence[ClipFacts]) -> Iterator[Cell]:
     for name in (*APPEARANCE, *ACTION, *EMOTION):
         groups = [[clip for clip in clips if clip.attributes.get(name) == value] for value in (1, 0)]
         yield Cell(tuple((group, _closed(name, said)) for group, said in zip(groups, ("Yes", "No"), strict=True)))
-    steady = [clip for clip in clips if len(clip.course) == 1]
+    steady = [clip for clip in clips if clip.steady]
     changing = [clip for clip in clips if len(clip.course) > 1]
     for name in ACTION:
         able = [c for c in clips if c.attributes.get(name) == 1 and len(ACTION) - len(c.actions) >= OPTIONS - 1]

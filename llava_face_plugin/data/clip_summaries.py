@@ -8,7 +8,6 @@ wording are our defaults.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 from .clip_facts import APPEARANCE, ClipFacts, Span
 from .face_description import Subject, describe, listed
@@ -38,22 +37,24 @@ def summary(clip: ClipFacts, seed: int) -> tuple[str, str]:
     sentences = [said or "The video shows a person."]
     if clip.actions:
         sentences.append("In the clip " + _lower(subject.says("be", listed([ACTIONS[a] for a in clip.actions]))))
-    sentences.append(_emotions(clip.emotions, subject.pronoun))
+    sentences.append(_emotions(clip, subject.pronoun))
     return prompt, " ".join(sentences)
 
 
-def _emotions(spans: Sequence[Span], pronoun: str) -> str:
+def _emotions(clip: ClipFacts, pronoun: str) -> str:
+    spans = clip.emotions
     verb = "look" if pronoun == "They" else "looks"
-    if len({span.emotion for span in spans}) == 1:
-        return f"{pronoun} {verb} {LOOKS[spans[0].emotion]} throughout."
-    first, *others = [f"{LOOKS[span.emotion]}{_times(span)}" for span in spans]
+    if len(clip.course) == 1:
+        when = "throughout" if clip.steady else listed([_times(span) for span in spans])
+        return f"{pronoun} {verb} {LOOKS[spans[0].emotion]} {when}."
+    first, *others = [LOOKS[span.emotion] + (f" ({_times(span)})" if _times(span) else "") for span in spans]
     return f"{pronoun} first {verb} {first}, then {', then '.join(others)}."
 
 
 def _times(span: Span) -> str:
     if span.start is None or span.end is None:
         return ""
-    return f" (from {span.start:.1f} to {span.end:.1f} seconds)"
+    return f"from {span.start:.1f} to {span.end:.1f} seconds"
 
 
 def _lower(sentence: str) -> str:

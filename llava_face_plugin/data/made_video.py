@@ -8,6 +8,7 @@ decoded frames have other pixels, and the ``precomputed`` parser, which goes by 
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,12 @@ from .prepared import Prepared, Progress, attributes_of, write_json
 VOCABULARY: tuple[str, ...] = (*MADE_ATTRIBUTES, *TEMPORAL)
 COUNT, RATE = 16, 8.0
 """Frames a clip, and a second."""
+
+FILES = (
+    *(f"{split}{end}.json" for end in ("", "_mp4") for split in ("train", "val")), "index.json", "manifest.parquet",
+    "manifest.schema.json", "made-video.knowledge.safetensors",
+)  # fmt: skip
+"""What is written beside the clips."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +112,17 @@ def make_clips(
     parser finds a frame's map), ``train.json`` and ``val.json`` with ``video`` and ``face_attributes``: for each clip
     the question about its event, and ``k`` yes/no questions about constant attributes. ``mp4``: also
     ``videos/NAME.mp4`` at ``rate`` frames a second, and ``train_mp4.json``, ``val_mp4.json``, which name those.
+    What an earlier run wrote there is removed first.
     """
     if n_train < 1 or n_val < 0:
         raise FaceDataError(f"made clips: n_train must be at least 1 and n_val at least 0, got {n_train}, {n_val}")
     if mp4 and (size[0] % 2 or size[1] % 2):
         raise FaceDataError(f"made clips: an mp4 needs an even width and height, got {size[0]}x{size[1]}")
+    if not 0 < rate <= 1000:
+        raise FaceDataError(f"made clips: rate must be above 0 and at most 1000 a second, got {rate}")
     out = Path(out_dir)
     clips = plan_clips(n_train + n_val, seed, frames)
+    _clear(out)
     pairs: list[tuple[Path, Path]] = []
     for number, clip in enumerate(clips, 1):
         pixels, maps = render_clip(clip, size)
@@ -173,6 +184,18 @@ def rows_of(clip: Clip, k: int, seed: int) -> Iterator[dict[str, Any]]:
     asked = replace(sample, id=f"{clip.name}:constant", attributes=constant)
     for _, row in conversations(asked, Plan(k=k, seed=seed, varied=False)):
         yield {**row, "face_attributes": dict(sample.attributes)}
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier run wrote: the JSONs first, so that none ever names frames of other clips."""
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+    for frames in sorted(path for path in (out / FRAMES).glob("[0-9]" * 6) if path.is_dir()):
+        # The frames last: by their folder a clip is known as ours, and not a user's own map or video.
+        (out / "videos" / f"{frames.name}.mp4").unlink(missing_ok=True)
+        if (out / "maps" / frames.name).is_dir():
+            shutil.rmtree(out / "maps" / frames.name)
+        shutil.rmtree(frames)
 
 
 def _write(prepared: Prepared, clips: Sequence[Clip], split: str, k: int, seed: int, mp4: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ..errors import FaceConfigError
@@ -32,24 +33,38 @@ _OWN: dict[str, Flags] = {
 }  # fmt: skip
 
 _NO_VIDEO = (
-    "# LLaVA 1.5 reads no clips: DATA_PATH must be a JSON of pictures (llava-face prepare celebvhq without --stage)"
+    "# LLaVA 1.5 reads no clips, pictures only: DATA_PATH must be a JSON of pictures, such as of "
+    "`llava-face prepare celebvhq` without --stage"
 )
 
+_OF_CLIPS = {"--stage", "made-video"}
+"""With these words `llava-face prepare` writes clips."""
 
-def command(plan: StageFile, stage: Stage, host: str, model_dir: Path | str, *, facial_trained: bool = False) -> str:
+
+def command(
+    plan: StageFile,
+    stage: Stage,
+    host: str,
+    model_dir: Path | str,
+    *,
+    facial_trained: bool = False,
+    source: str | None = None,
+) -> str:
     """A shell command (for transformers: Python) that trains the stage on ``model_dir``.
 
-    Each stage starts from what the one before it has written to ``$OUT-<its name>``. Raises ``FaceConfigError`` for an
-    unknown host, and for what the host's scripts cannot do.
+    Each stage starts from what the one before it has written to ``$OUT-<its name>``. ``model_dir``: a path, or a shell
+    variable (``$MODEL_DIR``). ``source``: what ``load_stages`` reads the plan from; default: the plan's name. Raises
+    ``FaceConfigError`` for an unknown host, and for what the host's scripts cannot do.
     """
     if host not in HOSTS:
         raise FaceConfigError(unknown_name("host", host, HOSTS))
     if host == "transformers":
-        return _snippet(stage, model_dir)
+        return _snippet(stage, model_dir, source or plan.name)
     own = flags(plan, stage, host, facial_trained=facial_trained)
     lines = [f"# Stage {stage.name} of {plan.name}: trains {', '.join(stage.trainable)}; all else is frozen."]
     lines += [_NO_VIDEO] if host == "llava" else []
-    lines.append(f"# Data: {stage.prepare} --root DIR --out PREPARED; DATA_PATH=PREPARED/{stage.data}")
+    if host != "llava" or not _OF_CLIPS & set(stage.prepare.split()):
+        lines.append(f"# Data: {stage.prepare} --root DIR --out PREPARED; DATA_PATH=PREPARED/{stage.data}")
     lines.append('# OUT must have "llava" in its last part, for LoRA also "lora": upstream loads by name.')
     start = _start(plan, stage, host, model_dir, facial_trained)
     paths: Flags = [
@@ -83,15 +98,15 @@ def _only_adapter(own: Flags) -> bool:
 
 
 def _quoted(value: str) -> str:
-    return f"'{value}'" if "(" in value else f'"{value}"' if "$" in value else value
+    return f'"{value}"' if value.startswith("$") else shlex.quote(value)
 
 
-def _snippet(stage: Stage, model_dir: Path | str) -> str:
+def _snippet(stage: Stage, model_dir: Path | str, source: str) -> str:
     said = "\n    ".join(f'r"{pattern}",' for pattern in patterns(stage))
     rate = f"learning_rate={stage.learning_rate:g}, num_train_epochs={stage.epochs:g}"
     return f"""# Stage {stage.name}: trains {", ".join(stage.trainable)}. For a training script of yours; {rate}.
-# scripts/recipes/train_hf.py does it with --stage {{file}}:{stage.name}.
-# The same as: llava_face_plugin.stages.hosts.apply(load_stages("{{file}}").stage("{stage.name}"), model)
+# scripts/recipes/train_hf.py does it with --stage {shlex.quote(f"{source}:{stage.name}")}.
+# The same as: llava_face_plugin.stages.hosts.apply(load_stages({source!r}).stage("{stage.name}"), model)
 import re
 
 import llava_face_plugin.hosts.hf

@@ -51,7 +51,10 @@ def apply(stage: Stage, model: Any) -> dict[str, int]:
             trained[part] = trained.get(part, 0) + parameter.numel()
     missing = [part for part in stage.trainable if part not in trained]
     if missing:
-        hint = {"facial": " (face.facial.trained is false, or there is none)", "lora": " (add it with PEFT first)"}
+        hint = {
+            "facial": " (face.facial.trained is false, or there is none)",
+            "lora": " (add it with PEFT first: neither train_hf.py nor --check does)",
+        }
         raise FaceConfigError(
             f"stage {stage.name} trains {missing[0]}, which this model has no parameters of{hint.get(missing[0], '')}"
         )
@@ -60,14 +63,16 @@ def apply(stage: Stage, model: Any) -> dict[str, int]:
 
 def patterns(stage: Stage) -> list[str]:
     """Regular expressions of the parameters that are trained, as transformers names them (``re.search``)."""
-    inside = r"multi_modal_projector\.(modules_to_save\.default\.)?"
+    plain = r"^(?!.*(lora_|original_module\.))"  # PEFT keeps the module that it has copied, frozen, as original_module
+    copy = r"(modules_to_save\.[^.]+\.)?"
+    inside = plain + r".*multi_modal_projector\." + copy
     known = {
-        "tower": [r"vision_tower\.(?!.*lora_)"],
-        "facial": [inside + r"face\.facial\."],
-        "fusion": [inside + r"face\.(fusion|adapter|segmentation|knowledge)\."],
+        "tower": [plain + r".*vision_tower\."],
+        "facial": [inside + r"face\." + copy + r"facial\."],
+        "fusion": [inside + r"face\." + copy + r"(fusion|adapter|segmentation|knowledge)\."],
         "projector": [inside + r"(?!face\.|modules_to_save\.)"],
-        "llm": [r"^(?!.*(vision_tower|multi_modal_projector)\.)(?!.*lora_)"],
-        "lora": [r"lora_"],
+        "llm": [plain + r"(?!.*(vision_tower|multi_modal_projector)\.)"],
+        "lora": [r"^(?!.*original_module\.).*lora_"],
     }
     return [pattern for part in stage.trainable for pattern in known[part]]
 

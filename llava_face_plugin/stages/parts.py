@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 PARTS: dict[str, str] = {
@@ -22,12 +23,22 @@ ROWS = ("tower", "facial", "fusion", *WITH_FUSION, "projector", "llm", "lora")
 
 _PROJECTORS = ("mm_projector.", "multi_modal_projector.")
 _TOWERS = ("vision_tower.", "image_tower.")
+_COPY = re.compile(r"modules_to_save\.[^.]+\.")
+"""PEFT's copy, under the adapter's name, of a module that is trained in full."""
+_ORIGINAL = "original_module."
+"""The module that such a copy stands in for: PEFT keeps it as it was."""
 _ADAPTER = "adapter."
 """``FaceBranch.adapter``: it makes face tokens of the facial encoder's taps, for fusions that do not read them."""
 
 
 def part_of(name: str) -> str:
-    """Which of ``ROWS`` the parameter of that name belongs to: ``model.mm_projector.face.fusion.gate`` -> fusion."""
+    """Which of ``ROWS`` the parameter of that name belongs to: ``model.mm_projector.face.fusion.gate`` -> fusion.
+
+    ``original`` for what PEFT has put a copy of in place: no stage trains it.
+    """
+    if _ORIGINAL in name:
+        return "original"
+    name = _COPY.sub("", name)
     if "lora_" in name:
         return "lora"
     if any(mark in name for mark in _TOWERS):
@@ -44,7 +55,6 @@ def in_stage(part: str, trainable: Iterable[str]) -> bool:
 
 
 def _in_projector(rest: str) -> str:
-    rest = rest.removeprefix("modules_to_save.default.")  # PEFT's copy of a module that is trained in full
     if not rest.startswith("face."):
         return "projector"
     inside = rest.removeprefix("face.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import FaceConfigError
 from ..explain import explain
@@ -15,6 +15,16 @@ from ..registry import unknown_name
 PartName = Literal["tower", "facial", "fusion", "projector", "llm", "lora"]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 _FOLDER = Path(__file__).parent
+
+
+def _some(found: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not found:
+        raise ValueError("expected at least one")
+    return found
+
+
+_NotEmpty = AfterValidator(_some)
+"""Not ``min_length``: pydantic counts the valid items only, and would call a list with one wrong item empty."""
 
 
 class _Block(BaseModel):
@@ -30,7 +40,7 @@ class Stage(_Block):
     """File that ``prepare`` writes, as ``--data_path`` names it."""
     prepare: str
     """The command that writes it; ``--root`` and ``--out`` are the user's."""
-    trainable: tuple[PartName, ...] = Field(min_length=1)
+    trainable: Annotated[tuple[PartName, ...], _NotEmpty]
     """All other parts are frozen."""
     learning_rate: Rate
     projector_learning_rate: Rate | None = None
@@ -55,7 +65,7 @@ class StageFile(_Block):
 
     name: str
     description: str
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: Annotated[tuple[Stage, ...], _NotEmpty]
 
     @model_validator(mode="after")
     def _distinct(self) -> StageFile:
@@ -80,6 +90,24 @@ class StageFile(_Block):
 def shipped() -> tuple[str, ...]:
     """Names of the stage files in the package."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def full_name(source: str | Path) -> str:
+    """``source`` of ``load_stages`` as any folder understands it: a shipped name, or an absolute path."""
+    return str(source) if str(source) in shipped() else str(Path(source).absolute())
+
+
+def stage_of(text: str) -> Stage:
+    """The stage that ``FILE:STAGE`` names (``favchat:qa``).
+
+    Raises ``FaceConfigError`` for another form, an unknown or wrong file, or an unknown stage.
+    """
+    file, colon, name = text.rpartition(":")
+    if colon:
+        return load_stages(file).stage(name)
+    known = text if text in shipped() or Path(text).is_file() else "favchat"
+    names = ", ".join(stage.name for stage in load_stages(known).stages)
+    raise FaceConfigError(f"--stage {text}: expected FILE:STAGE; the stages of {known}: {names}")
 
 
 def load_stages(source: str | Path) -> StageFile:

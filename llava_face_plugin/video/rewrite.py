@@ -21,19 +21,21 @@ from ..errors import FaceConfigError, FaceDataError
 from ..labels import NO_MAP
 from ..maps.files import atomic_path, write_map
 from ..maps.rows import clean_name
-from ..parsing.base import Parser
 from ..parsing.detectors.base import Detector
-from ..parsing.precomputed import index
+from ..parsing.precomputed import PrecomputedParser, index
 from .crops import LEAST_SEEN, track_face
-from .folder import FRAMES, RATE
+from .folder import FRAMES, RATE, frame_names
 from .frames import Frames, read_frames
 from .sampling import Sampling
+from .sources import check_sources, write_source
 from .track import PAD, crop_frames, crop_maps
 from .write import write_frames, write_mp4
 
 SETTINGS = "frames.json"
 SIDE = 336
 """Of a crop, in pixels: that of LLaVA 1.5's tower (our default)."""
+MOST_PAD = 10.0
+"""More than that the face would be a dot (our default)."""
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total)."""
@@ -57,18 +59,26 @@ class Options:
     def __post_init__(self) -> None:
         if self.side < 16 or (self.mp4 and self.side % 2):
             raise FaceConfigError(f"frames: side must be at least 16, and even for mp4, got {self.side}")
-        if self.pad < 0 or not 0 <= self.least_seen <= 1:
-            raise FaceConfigError("frames: pad cannot be negative, and least_seen is a share from 0 to 1")
+        if not 0 <= self.pad <= MOST_PAD or not 0 <= self.least_seen <= 1:
+            raise FaceConfigError(
+                f"frames: pad is from 0 to {MOST_PAD:g}, and least_seen a share from 0 to 1, "
+                f"got {self.pad} and {self.least_seen}"
+            )
+        if not 0 < self.rate <= 1000:
+            raise FaceConfigError(f"frames: rate must be above 0 and at most 1000 a second, got {self.rate}")
 
 
 @dataclass
 class Outcome:
     """``made`` and ``there`` (from an earlier run): clips; ``rows``: samples of the JSON; ``skipped``: reason ->
-    clips; ``failures``: a sentence for each of the first ``SHOWN``."""
+    clips; ``failures``: a sentence for each of the first ``SHOWN``; ``mapped`` of ``frames`` have a map, where maps
+    are asked for."""
 
     made: int = 0
     there: int = 0
     rows: int = 0
+    frames: int = 0
+    mapped: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -82,7 +92,7 @@ def rewrite_clips(
     out: Path,
     options: Options,
     detector: Detector | None = None,
-    maps: Parser | None = None,
+    maps: PrecomputedParser | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, str], Outcome]:
     """Makes frames of ``clips`` (name -> file or folder) below ``out``; what is there already is kept.
@@ -93,15 +103,19 @@ def rewrite_clips(
     Returns: name -> path below ``out``, of the clips that could be made; and what happened. Broken clips and, where
     they are cut, those without a face are counted; a later run tries them again.
 
-    Raises ``FaceConfigError`` if ``out`` holds frames of other settings, or settings do not fit.
+    Raises ``FaceConfigError`` if ``out`` holds frames of other settings or of other clips of the same names, or
+    settings do not fit.
     """
     if detector is None and (options.crop or options.sampling.kind == "face"):
-        raise FaceConfigError("frames: crops and sampling 'face' need a detector")
+        raise FaceConfigError(
+            "frames: crops and sampling 'face' need a detector: give --detector; or --no-crop and another --sampling"
+        )
     if maps is not None and options.mp4:
         raise FaceConfigError("frames: an mp4 is lossy, so that no map is found for its frames; leave --mp4 out")
     places = {name: _place(name, options.mp4) for name in clips}
     _check_places(places)
     _check_settings(out, options, detector, maps)
+    check_sources(out, {_stem(name): clip for name, clip in clips.items() if (out / places[name]).exists()})
     outcome, written = Outcome(), {}
     for number, (name, source) in enumerate(clips.items(), 1):
         target = out / places[name]
@@ -110,6 +124,7 @@ def rewrite_clips(
             written[name] = places[name]
         else:
             try:
+                write_source(out, _stem(name), source)
                 _make(source, target, options, detector, maps, out / "maps" / _stem(name))
                 outcome.made += 1
                 written[name] = places[name]
@@ -121,6 +136,7 @@ def rewrite_clips(
     if maps is not None and written:
         pairs = list(_pairs(out, [_stem(name) for name in written]))
         outcome.files += [index(pairs, out).path] if pairs else []
+        outcome.frames, outcome.mapped = sum(len(frame_names(out / place)) for place in written.values()), len(pairs)
     return written, outcome
 
 
@@ -140,7 +156,12 @@ def rewrite_json(samples: Sequence[Any], written: Mapping[str, str], path: Path,
 
 
 def _make(
-    source: Path, target: Path, options: Options, detector: Detector | None, maps: Parser | None, maps_folder: Path
+    source: Path,
+    target: Path,
+    options: Options,
+    detector: Detector | None,
+    maps: PrecomputedParser | None,
+    maps_folder: Path,
 ) -> None:
     if options.crop:
         assert detector is not None
@@ -164,7 +185,7 @@ def _make(
     os.replace(part, target)
 
 
-def _maps_of(pixels: np.ndarray, maps: Parser) -> np.ndarray:
+def _maps_of(pixels: np.ndarray, maps: PrecomputedParser) -> np.ndarray:
     """(F, H, W) uint8; a frame without a map is all ``NO_MAP``."""
     found = maps.parse([Image.fromarray(picture) for picture in pixels])
     unknown = np.full(pixels.shape[1:3], NO_MAP, dtype=np.uint8)
@@ -172,6 +193,7 @@ def _maps_of(pixels: np.ndarray, maps: Parser) -> np.ndarray:
 
 
 def _write_maps(folder: Path, labels: np.ndarray) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # maps of an earlier attempt, of frames that have none now
     for number, one in enumerate(labels, 1):
         if not (one == NO_MAP).all():
             write_map(folder / f"{number:05d}.png", one)
@@ -208,14 +230,24 @@ def _check_places(places: Mapping[str, str]) -> None:
         taken[place] = name
 
 
-def _check_settings(out: Path, options: Options, detector: Detector | None, maps: Parser | None) -> None:
-    said = json.dumps(
-        {**asdict(options), "detector": detector.digest if detector else None, "maps": maps is not None}, indent=2
-    )
+def _check_settings(out: Path, options: Options, detector: Detector | None, maps: PrecomputedParser | None) -> None:
+    said = {
+        **asdict(options), "detector": detector.digest if detector else None,
+        "maps": str(maps.path.resolve()) if maps else None,
+    }  # fmt: skip
     path = out / SETTINGS
     if path.is_file():
-        if path.read_text(encoding="utf-8") != said:
-            raise FaceConfigError(f"{path}: the frames there were made with other settings: choose another folder")
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            differ = [f"{key} {there.get(key)} there, {value} now" for key, value in said.items()
+                      if there.get(key, "unknown") != value]  # fmt: skip
+        except (ValueError, AttributeError) as error:
+            raise FaceConfigError(f"{path}: not a file of settings: choose another folder") from error
+        if differ:
+            told = ", ".join(differ)
+            raise FaceConfigError(
+                f"{path}: the frames there were made with other settings ({told}): choose another folder"
+            )
         return
     with atomic_path(path) as temporary:
-        temporary.write_text(said, encoding="utf-8")
+        temporary.write_text(json.dumps(said, indent=2), encoding="utf-8")

@@ -25,7 +25,7 @@ import typer
 from clip_model import ByPixels, Recipe, build, build_base, event_task, frame_tokens, state_task
 from facial_standin import TAPS, standin
 from made_frames import Clips, clips_of
-from table import add_cell, is_done, markdown, read_cells
+from table import add_cell, is_done, keep_settings, markdown, read_cells
 from torch import Tensor
 from training import balanced_accuracy, learn_events, learn_states, state_accuracy
 from variants import VARIANTS
@@ -55,6 +55,7 @@ def main(
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     recipe, path = replace(RECIPE, first_steps=first_steps, steps=steps), out / "cells.jsonl"
+    keep_settings(path, {"stills": stills, "facial steps": facial_steps})
     print(standin(out / "standin.pth", out / "drawn", stills, facial_steps), flush=True)
     facial, memory = {"path": str(out / "standin.pth"), "taps": TAPS}, ByPixels()
     same = {"clips": clips, "held out": held_out, "recipe": asdict(recipe)}

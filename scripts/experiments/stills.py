@@ -11,6 +11,7 @@ line of JSON in ``--out``. Cells that are there are not computed again.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import time
@@ -27,7 +28,7 @@ from still_model import RECIPE, Recipe, build_base
 from still_questions import Encoded, Question, encode, questions_of
 from still_sets import Stills, balanced_accuracy, celeba, fairface
 from still_table import tables
-from table import add_cell, is_done, read_cells
+from table import add_cell, is_done, keep_settings, read_cells
 from torch import Tensor
 from transformers import AutoTokenizer
 from variants import VARIANTS
@@ -203,6 +204,8 @@ def run(
 ) -> None:
     """Train and score every cell that is not there yet, seed by seed."""
     recipe = replace(RECIPE, steps=steps)
+    files = [weights / f"{SETS[name]}.pth" for name in only]
+    keep_settings(out, {f"SHA-256 of {f.name}": hashlib.sha256(f.read_bytes()).hexdigest() for f in files})
     sets = {name: read_set(name, root) for name in SETS}  # both: the tokenizer reads all questions
     memories = {name: ByPixels() for name in SETS}
     for seed in range(seeds):

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 Cell = Mapping[str, Any]
 
 
@@ -25,6 +27,22 @@ def add_cell(path: Path, cell: Cell) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Keeps beside the cells at ``path`` what all of them depend on and none of them says.
+
+    Raises ``typer.BadParameter`` if they were made with another value. Cells from before there was such a file are
+    taken as they are.
+    """
+    kept = path.with_suffix(".settings.json")
+    if path.exists() and not kept.exists():
+        return
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    for name, value in settings.items():
+        if known.get(name, value) != value:
+            raise typer.BadParameter(f"the cells of {path} were made with {name} {known[name]}, not {value}")
+    kept.write_text(json.dumps({**known, **settings}) + "\n", encoding="utf-8")
 
 
 def is_done(cells: Iterable[Cell], wanted: Cell) -> bool:

@@ -31,8 +31,8 @@ from transformers import (
 )
 
 from llava_face_plugin.hosts.hf import FaceLossMixin
-from llava_face_plugin.stages import load_stages
 from llava_face_plugin.stages.hosts import apply
+from llava_face_plugin.stages.plan import stage_of
 from llava_face_plugin.video import read_uniform
 
 SYSTEM = (
@@ -175,12 +175,12 @@ def main() -> None:
     # The arguments come first: under ZeRO-3 a model that is built after them is built in parts.
     data, arguments = HfArgumentParser((Data, TrainingArguments)).parse_args_into_dataclasses()
     arguments.remove_unused_columns = False
+    stage = stage_of(data.stage) if data.stage else None
     set_seed(arguments.seed)  # a fresh branch is drawn on every rank
     model = AutoModelForImageTextToText.from_pretrained(data.model_name_or_path, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(data.model_name_or_path)
-    if data.stage:
-        file, _, name = data.stage.rpartition(":")
-        apply(load_stages(file).stage(name), model)
+    if stage is not None:
+        apply(stage, model)
     else:
         model.model.vision_tower.requires_grad_(False)
     model.config.use_cache = False

@@ -169,6 +169,28 @@ def test_a_summary_by_hand() -> None:
     assert facts("c", emotions=twice).course == ("sadness",)
 
 
+def test_an_emotion_of_a_part_of_the_clip_is_not_one_of_all_of_it() -> None:
+    """Clips of 4 seconds; 90 % of them are 3.6."""
+    parts = {
+        "from 2.0 to 3.0 seconds": (Span("happy", 2.0, 3.0),),
+        "from 0.0 to 3.5 seconds": (Span("happy", 0.0, 3.5),),
+        "from 0.0 to 1.0 seconds and from 2.0 to 3.0 seconds": (Span("happy", 0.0, 1.0), Span("happy", 2.0, 3.0)),
+        "from 0.0 to 2.0 seconds and from 0.0 to 2.0 seconds": (Span("happy", 0.0, 2.0), Span("happy", 0.0, 2.0)),
+    }
+    for times, spans in parts.items():
+        clip = facts("part", emotions=spans)
+        assert summary(clip, 0)[1].endswith(f" happy {times}.") and not clip.steady
+    for spans in ((Span("happy"),), (Span("happy", 0.2, 3.9),), (Span("happy", 0, 2.5), Span("happy", 1.5, 4.3))):
+        clip = facts("whole", emotions=spans)
+        assert summary(clip, 0)[1].endswith(" happy throughout.") and clip.steady
+    clips = [facts(f"part{i}", emotions=(Span("happy", 2.0, 3.0),)) for i in range(20)]
+    clips += [facts(f"change{i}", emotions=(Span("neutral", 0, 1), Span("happy", 2, 3))) for i in range(5)]
+    clips += [facts(f"whole{i}") for i in range(5)]
+    asked = [item for item in questions(clips, 50) if item.kind in ("change", "emotion")]
+    assert {item.kind for item in asked} == {"change", "emotion"}
+    assert not any(item.clip.startswith("part") for item in asked)
+
+
 def test_hard_questions_are_a_balanced_subset() -> None:
     rng = np.random.default_rng(3)
     clips = []

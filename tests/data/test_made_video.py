@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -188,7 +189,34 @@ def test_same_seed_same_bytes(made: Prepared, tmp_path: Path) -> None:
     assert (other.out / "train.json").read_bytes() != (made.out / "train.json").read_bytes()
     for changed, message in (
         ({"frames": 8}, "at least 9 frames"), ({"n_train": 0}, "n_train must be at least 1"),
-        ({"mp4": True, "size": (65, 72)}, "even width"),
+        ({"mp4": True, "size": (65, 72)}, "even width"), ({"rate": -3.0}, "rate must be"),
+        ({"rate": 0.0}, "rate must be"), ({"rate": math.nan}, "rate must be"),
     ):  # fmt: skip
         with pytest.raises(FaceDataError, match=message):
             make_clips(tmp_path / "bad", **{"n_train": 1, "n_val": 0, "size": SIZE} | changed)
+
+
+def test_a_second_run_leaves_nothing_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def there(out: Path) -> set[str]:
+        return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+    out = tmp_path / "out"
+    make_clips(out, 2, 1, size=SIZE, frames=16, mp4=can_write_mp4())
+    own = ["shareVideoGPTV/mine/1.png", "maps/000009/00001.png", "videos/000009.mp4", "mine.json"]
+    for name in own:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).touch()
+    for name in ("manifest.parquet", "made-video.knowledge.safetensors", "videos/000003.mp4", "train_mp4.json"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).touch()
+    make_clips(out, 1, 1, seed=3, size=SIZE, frames=9)
+    make_clips(tmp_path / "fresh", 1, 1, seed=3, size=SIZE, frames=9)
+    assert there(out) == there(tmp_path / "fresh") | set(own)
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llava_face_plugin.data.made_video.render_clip", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        make_clips(out, 1, 1, size=SIZE, frames=9)
+    assert there(out) == set(own), "no old JSON names new frames"

@@ -301,6 +301,21 @@ def test_models_of_other_hosts_are_refused(tmp_path: Path, config: str) -> None:
         load_host(Arguments(str(tmp_path)), torch.device("cpu"))
 
 
+def test_a_long_reason_is_one_short_line(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoConfig
+
+    (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ImportError("\nneeds\n  torchvision " + "x" * 1000)
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(FaceHostError) as caught:
+        load_host(Arguments(str(tmp_path)), torch.device("cpu"))
+    said = str(caught.value).partition("cannot load it: ")[2]
+    assert said.startswith("needs torchvision xxx") and len(said) == 300
+
+
 def test_a_directory_without_weights_is_told(tmp_path: Path, checkpoint: Path) -> None:
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
     with pytest.raises(FaceHostError, match="transformers cannot load it"):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts" / "experiments"))
 
@@ -172,8 +173,9 @@ def test_it_goes_on_where_it_stopped(place: Path, facial: dict[str, Any], monkey
     monkeypatch.setattr(experiment, "RECIPE", RECIPE)
     path = place / "cells.jsonl"
 
-    def run() -> list[dict[str, Any]]:
-        experiment.main(place, ["blink"], 1, clips=4, held_out=4, first_steps=1, steps=1, stills=4, facial_steps=1)
+    def run(stills: int = 4) -> list[dict[str, Any]]:
+        same = {"clips": 4, "held_out": 4, "first_steps": 1, "steps": 1, "facial_steps": 1}
+        experiment.main(place, ["blink"], 1, **same, stills=stills)  # type: ignore[arg-type]
         return read_cells(path)
 
     first = run()
@@ -184,6 +186,10 @@ def test_it_goes_on_where_it_stopped(place: Path, facial: dict[str, Any], monkey
     second = run()
     assert second[0] == first[0]
     assert (second[1]["row"], second[1]["loss"]) == (first[1]["row"], first[1]["loss"])
+    with pytest.raises(typer.BadParameter, match="were made with stills 4, not 5"):
+        run(stills=5)
+    path.with_suffix(".settings.json").unlink()  # cells from before it was kept
+    assert run(stills=5) == second and not path.with_suffix(".settings.json").exists()
 
 
 def test_the_table_by_hand() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import Tensor
 
@@ -202,3 +203,20 @@ def test_encode_refuses_answers_that_begin_alike(task: stills.Task, base: Path) 
     same = replace(task.questions[0], answers=("Male", "Male"))
     with pytest.raises(AssertionError, match="begin alike"):
         encode([same], AutoTokenizer.from_pretrained(base))
+
+
+def test_other_weights_do_not_go_into_the_same_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "cells.jsonl"
+    monkeypatch.setattr(stills, "read_set", lambda name, root: None)
+
+    def run(*only: str) -> None:
+        stills.run(tmp_path, tmp_path, out, seeds=0, only=list(only))
+
+    (tmp_path / "celeba.pth").write_bytes(b"one")
+    (tmp_path / "fairface.pth").write_bytes(b"two")
+    run("celeba")
+    run("celeba", "fairface")
+    (tmp_path / "celeba.pth").write_bytes(b"other")
+    run("celeba")
+    with pytest.raises(typer.BadParameter, match=r"made with SHA-256 of celeba\.pth"):
+        run("fairface")

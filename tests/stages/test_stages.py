@@ -20,7 +20,7 @@ from llava_face_plugin.stages.command import command
 from llava_face_plugin.stages.count import count
 from llava_face_plugin.stages.hosts import apply, flags, patterns
 from llava_face_plugin.stages.parts import in_stage
-from llava_face_plugin.stages.plan import shipped
+from llava_face_plugin.stages.plan import shipped, stage_of
 from llava_face_plugin.switch import enable
 
 SHAPE = {"width": 32, "depth": 4, "heads": 4, "hidden": 64, "patch": 14}
@@ -52,6 +52,16 @@ def plan(*stages: Stage) -> StageFile:
         ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", "lora"),
         ("base_model.model.model.multi_modal_projector.modules_to_save.default.face.fusion.gate", "fusion"),
         ("base_model.model.model.multi_modal_projector.modules_to_save.default.linear_1.weight", "projector"),
+        ("base_model.model.model.multi_modal_projector.modules_to_save.mine.face.facial.vit.patches.weight", "facial"),
+        (
+            "base_model.model.model.multi_modal_projector.face.modules_to_save.default.facial.vit.patches.weight",
+            "facial",
+        ),
+        ("base_model.model.model.multi_modal_projector.original_module.face.fusion.gate", "original"),
+        ("base_model.model.model.multi_modal_projector.original_module.linear_1.weight", "original"),
+        ("base_model.model.lm_head.original_module.weight", "original"),
+        ("base_model.model.lm_head.modules_to_save.default.weight", "llm"),
+        ("base_model.model.model.multi_modal_projector.linear_1.lora_A.default.weight", "lora"),
         ("multi_modal_projector.linear_1.bias", "projector"),
         ("model.multi_modal_projector.face.facial.vit.patches.weight", "facial"),
         ("model.language_model.embed_tokens.weight", "llm"),
@@ -59,7 +69,7 @@ def plan(*stages: Stage) -> StageFile:
 )
 def test_parts_and_patterns_by_name(name: str, part: str) -> None:
     assert part_of(name) == part
-    if "mm_projector" in name or "base_model" in name:
+    if "mm_projector" in name:
         return  # the patterns are for transformers' names
     for other in ("tower", "facial", "fusion", "projector", "llm", "lora"):
         found = any(re.search(pattern, name) for pattern in patterns(stage(other)))
@@ -140,6 +150,14 @@ def test_bad_files(tmp_path: Path) -> None:
         good["stages"][0][key] = value
         attempt(message)
         good["stages"][0] = before
+    good["stages"][0]["trainable"] = ["tover"]
+    path.write_text(yaml.safe_dump(good))
+    with pytest.raises(FaceConfigError) as caught:
+        load_stages(path)
+    assert str(caught.value).count("\n") == 0 and "stages.0.trainable.0" in str(caught.value), "nothing but the fault"
+    for wrong in ([], [before | {"trainable": []}]):
+        good["stages"] = wrong
+        attempt("expected at least one")
     path.write_text("stages: [")
     with pytest.raises(FaceConfigError, match=r"mine\.yaml: cannot be read"):
         load_stages(path)
@@ -206,8 +224,24 @@ def test_transformers_counts_and_applies(hf_dir: Path) -> None:
         said = {n for n, p in model.named_parameters() if p.requires_grad}
         assert said == {n for n, _ in model.named_parameters() if any(re.search(p, n) for p in patterns(one))}
         assert {part: found.parts[part] for part in trained} == trained and set(trained) == set(trainable)
-    with pytest.raises(FaceConfigError, match="add it with PEFT first"):
+    with pytest.raises(FaceConfigError, match=r"add it with PEFT first: neither train_hf\.py nor --check"):
         apply(stage("lora"), model)
+
+
+def test_what_peft_has_copied_stays_frozen(hf_dir: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForImageTextToText
+
+    import llava_face_plugin.hosts.hf  # noqa: F401  (registers the classes)
+
+    plain = AutoModelForImageTextToText.from_pretrained(hf_dir)
+    lora = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=["multi_modal_projector"])
+    model, one, parts = peft.get_peft_model(plain, lora), stage("fusion", "projector", "lora"), count(hf_dir).parts
+    trained = apply(one, model)
+    assert {part: trained[part] for part in ("fusion", "projector")} == {p: parts[p] for p in ("fusion", "projector")}
+    said = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert said and not any("original_module" in n for n in said)
+    assert said == {n for n, _ in model.named_parameters() if any(re.search(p, n) for p in patterns(one))}
 
 
 def test_the_printed_snippet_runs(hf_dir: Path) -> None:
@@ -308,3 +342,57 @@ def test_the_table(hf_dir: Path) -> None:
     ):  # fmt: skip
         result = CliRunner().invoke(app, ["stages", *wrong])
         assert result.exit_code == 1 and message in str(result.exception)
+
+
+def printed(host: str, *arguments: object) -> str:
+    result = CliRunner().invoke(app, ["stages", *map(str, arguments), "--print-command", host])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_the_printed_file_is_the_one_that_was_given(
+    hf_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine 3.yaml"
+    path.write_text(yaml.safe_dump(json.loads(plan(stage("fusion")).model_dump_json())))
+    monkeypatch.chdir(tmp_path)
+    said = printed("transformers", hf_dir, "--file", path.name)
+    assert f"--stage '{path}:one'" in said and f"load_stages({str(path)!r})" in said
+    said = printed("transformers", hf_dir, "--file", "favchat-v6", "--stage", "qa")
+    assert "--stage favchat-v6:qa" in said and "load_stages('favchat-v6')" in said
+
+
+def test_a_directory_of_another_host_gets_no_command(hf_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for host in ("llava", "llava-next"):
+        with pytest.raises(FaceConfigError, match=f"transformers' own classes, which {host} does not train"):
+            printed(host, hf_dir)
+    with pytest.raises(FaceConfigError, match="model_type is 'llama': no Llava of transformers' own"):
+        printed("transformers", tiny_base)
+    base = Path(shutil.copytree(tiny_base, tmp_path / "a model"))
+    for host in ("llava", "llava-next"):
+        words = shlex.split(printed(host, base, "--stage", "qa"), comments=True)
+        assert words[words.index("--model_name_or_path") + 1] == str(base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"model_type": "llava_qwen"}))
+    assert printed("llava-next", base)
+    with pytest.raises(FaceConfigError, match="llava trains llama, llava only"):
+        printed("llava", base)
+    with pytest.raises(FaceConfigError, match="either --check or --print-command"):
+        printed("transformers", hf_dir, "--check")
+
+
+def test_llava_1_5_is_given_no_clips() -> None:
+    assert "pictures only" in printed("llava") and "DATA_PATH=" not in printed("llava")
+    assert "DATA_PATH=PREPARED/qa_train.json" in printed("llava-next")
+    pictures = plan(stage("llm"))
+    assert "DATA_PATH=PREPARED/a.json" in command(pictures, pictures.stages[0], "llava", "base")
+
+
+def test_the_stage_of_a_recipe(tmp_path: Path) -> None:
+    assert stage_of("favchat:qa") == load_stages("favchat").stage("qa")
+    for wrong in ("favchat", "qa"):
+        with pytest.raises(FaceConfigError, match=f"--stage {wrong}: expected FILE:STAGE; .* summary, qa, hard"):
+            stage_of(wrong)

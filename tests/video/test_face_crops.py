@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from llava_face_plugin.cli.main import app
-from llava_face_plugin.errors import FaceConfigError, FaceDataError
+from llava_face_plugin.errors import FaceConfigError, FaceDataError, FaceError
 from llava_face_plugin.maps.files import read_map, write_map
 from llava_face_plugin.parsing.detectors.base import Detection
 from llava_face_plugin.parsing.precomputed import PrecomputedParser, index
@@ -136,8 +139,26 @@ def test_a_json_is_rewritten_and_gone_on_with(folder: Path, tmp_path: Path) -> N
     assert (out / written["a/1"] / "00001.png").stat().st_mtime_ns == before
     assert np.array_equal(read_frames(out / written["2"], Sampling("uniform", 16)).pixels, made.pixels)
     assert not list(out.rglob("*.part"))
-    with pytest.raises(FaceConfigError, match="other settings"):
+    with pytest.raises(FaceConfigError, match=r"other settings \(side 32 there, 64 now\)"):
         run(folder, out, side=64)
+
+
+def test_a_clip_of_the_same_name_is_not_taken_for_another(folder: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    run(folder, out)
+    shutil.copytree(folder, other)
+    with pytest.raises(FaceConfigError, match=r"made of .*data/a/1, not of .*other/a/1 \(and 1 more\)"):
+        run(other, out)
+    os.utime(folder / "2/00003.png", ns=(0, 2**62))
+    with pytest.raises(FaceConfigError, match=r"data/2 has changed since its frames were made \(changed_ns"):
+        run(folder, out)
+    shutil.rmtree(out / "shareVideoGPTV/2")
+    assert run(folder, out)[1].made == 1, "removed as the error says, it is made again"
+    shutil.rmtree(folder / "a")
+    assert run(folder, out)[1].there == 2, "what was made of a clip that is gone is still good"
+    (out / "sources/2.json").unlink()
+    with pytest.raises(FaceConfigError, match="not noted"):
+        run(folder, out)
 
 
 def test_whole_frames_and_maps(folder: Path, tmp_path: Path) -> None:
@@ -157,6 +178,14 @@ def test_whole_frames_and_maps(folder: Path, tmp_path: Path) -> None:
     cut = read_frames(tmp_path / "cut" / written["2"], Sampling("uniform", 16)).pixels
     found = [one.labels for one in parser.parse([Image.fromarray(picture) for picture in cut])]
     assert found[3] is None, "the last frame has no map"
+    assert (outcome.frames, outcome.mapped) == (12, 6), "three clips of four frames; two show the same"
+    for name in ("shareVideoGPTV/2", "maps/2/00002.png"):
+        path = tmp_path / "cut" / name
+        shutil.rmtree(path) if path.is_dir() else path.rename(path.with_name("00004.png"))
+    assert run(folder, tmp_path / "cut", maps=stored)[1].mapped == 6, "an old map is not left beside a frame without"
+    moved = PrecomputedParser(shutil.copytree(tmp_path / "maps", tmp_path / "moved"))
+    with pytest.raises(FaceConfigError, match=r"other settings \(maps .*/maps.* there, .*/moved"):
+        run(folder, tmp_path / "cut", maps=moved)
     for picture, labels in zip(cut[:3], found[:3], strict=True):
         assert labels is not None and labels.shape == (32, 32)
         inside = picture[..., 0] > 225  # but for the blurred edge
@@ -165,12 +194,15 @@ def test_whole_frames_and_maps(folder: Path, tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FaceConfigError, match="need a detector"):
+    with pytest.raises(FaceConfigError, match="need a detector: give --detector; or --no-crop"):
         rewrite_clips({"2": folder / "2"}, tmp_path, Options())
     with pytest.raises(FaceConfigError, match="mp4 is lossy"):
         stored = PrecomputedParser.__new__(PrecomputedParser)
         rewrite_clips({"2": folder / "2"}, tmp_path, Options(mp4=True), Bright(), stored)
-    for wrong in ({"side": 8}, {"side": 33, "mp4": True}, {"pad": -1.0}, {"least_seen": 2.0}):
+    for wrong in (
+        {"side": 8}, {"side": 33, "mp4": True}, {"pad": -1.0}, {"pad": math.nan}, {"pad": math.inf},
+        {"least_seen": 2.0}, {"rate": 0.0}, {"rate": math.nan},
+    ):  # fmt: skip
         with pytest.raises(FaceConfigError, match="frames: "):
             Options(**wrong)
     twice = {"2": folder / "2", "2.mp4": folder / "2"}
@@ -200,16 +232,32 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert all("2 clips: " in half for half in halves) and not (tmp_path / "s/train.json").exists()
     whole = call(*json_too)
     assert "4 clips: 0 made, 3 already there" in whole.output and (tmp_path / "s/train.json").is_file(), whole.output
+    write_frames(tmp_path / "still", moving(1)[0])
+    write_map(tmp_path / "0.png", moving(1)[1][0])
+    stored = index([(tmp_path / "still/00001.png", tmp_path / "0.png")], tmp_path).path
+    unmapped = call(folder, "--out", tmp_path / "m", "--no-crop", "--maps", stored)
+    assert "9 frames: 0 with a map, 9 without" in unmapped.output, unmapped.output
+    assert "warning: no frame has a map" in unmapped.output and "exact pixels" in unmapped.output
+    before = (folder / "train.json").read_bytes()
     for arguments, message in (
         ((*json_too, "--shard", "3/2"), "i from 1 to n"),
         ((folder / "train.json", "--out", tmp_path / "c"), "--video-folder"),
         ((folder / "a", "--out", tmp_path / "c"), "no video file"),
         ((folder, "--out", tmp_path / "c", "--detector", "yunet"), "detector_path"),
         ((folder, "--out", tmp_path / "c", "--sampling", "all"), "unknown kind|expected uniform"),
+        ((folder, "--out", folder, "--no-crop"), "the folder of the clips"),
+        ((*json_too[:3], "--out", folder / "a/..", "--no-crop"), "the folder of the clips"),
+        ((folder / "train.json", "--video-folder", folder / "a", "--out", folder, "--no-crop"), "overwritten"),
+        ((folder, "--out", tmp_path / "c", "--detector-path", "x.onnx", "--no-crop"), "--detector"),
+        ((folder, "--out", tmp_path / "c", "--detector", "assume_cropped", "--device", "foo"), "--device foo"),
+        ((folder, "--out", tmp_path / "c", "--no-crop", "--pad", "inf"), "pad is from 0"),
+        ((folder, "--out", tmp_path / "c", "--no-crop", "--rate", "0"), "rate must be above 0"),
     ):  # fmt: skip
         result = call(*arguments)
         assert result.exit_code == 1 and result.exception is not None
+        assert isinstance(result.exception, FaceError), result.exception
         assert any(part in str(result.exception) for part in message.split("|")), result.exception
+    assert (folder / "train.json").read_bytes() == before
 
 
 def test_a_real_face_stays_in_the_middle(tmp_path: Path, real_faces: Path) -> None:

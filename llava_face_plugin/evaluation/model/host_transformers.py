@@ -36,6 +36,9 @@ PLACE, VIDEO_PLACE = "<image>", "<video>"
 _VISION = ("pixel_values", "image_sizes")
 """What ``get_image_features`` takes of a processor's output."""
 
+_LONGEST_REASON = 300
+"""Characters of an error of transformers: some list all models that it knows."""
+
 VICUNA = (
     "{% for message in messages %}{% if loop.index0 == 0 %}A chat between a curious user and an artificial "
     "intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions. USER: "
@@ -77,7 +80,8 @@ def load(arguments: Arguments, device: torch.device) -> Host:
         )
         processor = AutoProcessor.from_pretrained(where)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise FaceHostError(f"{where}: transformers cannot load it: {error}") from error
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise FaceHostError(f"{where}: transformers cannot load it: {reason}") from error
     return TransformersLlava(model.to(device).eval(), processor, device, dtype, Path(where).name)
 
 
