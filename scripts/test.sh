@@ -41,10 +41,10 @@ contract() {
 extras() {
   ensure_extras
   say "facer and ray"
-  .venv-extras/bin/python -m pytest -q -m "facer or ray" tests/parsing tests/segment "$@"
+  .venv-extras/bin/python -m pytest -q -m "facer or ray" tests/parsing tests/segment tests/core/test_vit.py "$@"
   say "what needs a torchvision"
   .venv-extras/bin/python -m pytest -q tests/hosts_hf/test_hf_video_maps.py tests/evaluation/test_face_llava_families.py \
-    tests/evaluation/test_face_llava_video.py
+    tests/evaluation/test_face_llava_video.py tests/evaluation/test_video_tasks_in_lmms_eval.py
 }
 
 case "$stack" in
