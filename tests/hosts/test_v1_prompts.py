@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import torch
 from torch import Tensor
 
 from llava_face_plugin.errors import FaceHostError
-from llava_face_plugin.fusion import Prompt
 from llava_face_plugin.hosts.llava import causal_lm
 from llava_face_plugin.switch import enable
 from tests.core.standin import FUSION_BLOCKS, encoder_blocks, open_gates
+from tests.shown_prompts import tokens_of, watched
 
 from . import upstream
 from .models import load, switched_on
@@ -63,28 +61,6 @@ def other(inputs: dict[str, Tensor], answers: bool, row: int | None = None) -> d
         here &= torch.arange(len(here))[:, None] == row
     changed = torch.where(here, (ids - 3 + 101) % 297 + 3, ids)
     return {**inputs, "input_ids": changed, "labels": torch.where(labels == NO, NO, changed)}
-
-
-@contextmanager
-def watched(model: Any) -> Iterator[list[tuple[Prompt | None, Tensor]]]:
-    """What goes into the projector, and what comes out."""
-    seen: list[tuple[Prompt | None, Tensor]] = []
-
-    def note(module: Any, args: Any, kwargs: dict[str, Any], tokens: Tensor) -> None:
-        seen.append((kwargs["prompt"], tokens.detach()))
-
-    handle = model.get_model().mm_projector.register_forward_hook(note, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def tokens_of(model: Any, inputs: dict[str, Any]) -> Tensor:
-    with watched(model) as seen, torch.no_grad():
-        model(**inputs)
-    ((_, tokens),) = seen
-    return tokens
 
 
 @fusion_wise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor
 
 from llava_face_plugin.errors import FaceHostError
-from llava_face_plugin.fusion import Prompt
 from llava_face_plugin.hosts.llava.gate import unwrap
 from llava_face_plugin.hosts.llava_next.templates import markup_of
 from llava_face_plugin.switch import enable
@@ -20,6 +17,7 @@ from tests.core.standin import FUSION_BLOCKS, encoder_blocks, open_gates
 from tests.hosts_next import next_models
 from tests.hosts_next.conftest import Assets
 from tests.hosts_next.test_next_training import EXACT, train
+from tests.shown_prompts import tokens_of, watched
 
 pytestmark = pytest.mark.contract
 
@@ -42,28 +40,6 @@ def face(assets: Assets, request: pytest.FixtureRequest) -> tuple[Any, Any, Any]
     model.markup = markup_of(tokenizer)  # as the trainer does
     open_gates(model.get_model().mm_projector.face)
     return tokenizer, model, processor
-
-
-@contextmanager
-def watched(model: Any) -> Iterator[list[tuple[Prompt | None, Tensor]]]:
-    """What goes into the projector, and what comes out."""
-    seen: list[tuple[Prompt | None, Tensor]] = []
-
-    def note(module: Any, args: Any, kwargs: dict[str, Any], tokens: Tensor) -> None:
-        seen.append((kwargs["prompt"], tokens.detach()))
-
-    handle = model.get_model().mm_projector.register_forward_hook(note, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def tokens_of(model: Any, inputs: dict[str, Any]) -> Tensor:
-    with watched(model) as seen, torch.no_grad():
-        model(**inputs)
-    ((_, tokens),) = seen
-    return tokens
 
 
 def from_answer_on(model: Any, inputs: dict[str, Any]) -> Tensor:
