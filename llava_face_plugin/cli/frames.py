@@ -102,11 +102,8 @@ def _device(text: str) -> torch.device:
     try:
         device = torch.device(text)
         torch.empty(0, device=device)  # a name that torch knows may be of a device that is not here
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:  # no such name; no CUDA in this torch; no kernels
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # in that order: no such name; a torch without CUDA; a device without kernels
         raise FaceConfigError(f"--device {text}: {str(error).splitlines()[0]}") from error
     return device
 
